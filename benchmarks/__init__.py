@@ -1,0 +1,1 @@
+"""What the monitor costs: a request (`benchmarks.requests`) and a scrape (`benchmarks.scrape`)."""

@@ -1,0 +1,255 @@
+"""The figures of this process, its container and its host, cheap enough to read at each scrape."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+import anyio
+
+from holistic_asgi_monitor.checks.container import (
+    Memory,
+    contained_cpu,
+    contained_memory,
+    read_text,
+)
+from holistic_asgi_monitor.checks.loops import StillRunningError, Threaded
+
+__all__ = ("CpuMeter", "Machine", "SystemSample")
+
+_logger = logging.getLogger("holistic_asgi_monitor")
+
+CPU_SECONDS = 300.0
+CPU_SPACING_SECONDS = 5.0
+CPU_SHORTEST_SECONDS = 1.0
+FRESH_SECONDS = 1.0
+STORAGE_SECONDS = 1.0
+
+Figure = TypeVar("Figure")
+
+
+@dataclass(frozen=True, slots=True)
+class SystemSample:
+    """What is used of what there is, at one moment; None is what cannot be read.
+
+    `cpu_percent` is the mean of the last five minutes in percent of `cpu_cores`, the cores that
+    we may use, and None at the first sample. It counts what the container uses where it has a
+    quota, else what this process does. `memory_bytes` is the resident set of this process;
+    `memory_percent` is what the container uses of its `memory_limit_bytes` where `source` is
+    "cgroup", what the host uses of its memory where it is "host". `disk_percent` and
+    `disk_bytes`, the size, are of the disk with the working directory. The disk and the open
+    files are as old as the last round.
+    """
+
+    cpu_percent: float | None = None
+    cpu_cores: float | None = None
+    memory_bytes: int | None = None
+    memory_percent: float | None = None
+    memory_limit_bytes: int | None = None
+    source: str = "host"
+    disk_percent: float | None = None
+    disk_bytes: int | None = None
+    open_files: int | None = None
+    open_files_limit: int | None = None
+
+
+class CpuMeter:
+    """The mean CPU use of the last five minutes, from readings of a counter of CPU seconds."""
+
+    def __init__(self) -> None:
+        # Replaced and never changed: a scrape in another thread reads one or the other.
+        self._readings: tuple[tuple[float, float], ...] = ()
+        self._counter = ""
+
+    def percent(self, counter: str, seconds: float, cores: float, now: float) -> float | None:
+        """Note that `counter` stands at `seconds`, and give the mean in percent of `cores`.
+
+        None within a second of the first reading, which is begun anew where the counter was
+        changed for another or has gone back, as it does in a forked child.
+        """
+        readings = self._readings if counter == self._counter else ()
+        if readings and seconds < readings[-1][1]:
+            readings = ()
+        while len(readings) > 1 and readings[1][0] <= now - CPU_SECONDS:
+            readings = readings[1:]
+        if not readings or now - readings[-1][0] >= CPU_SPACING_SECONDS:
+            readings = (*readings, (now, seconds))
+        self._readings, self._counter = readings, counter
+        began, used = readings[0]
+        if now - began < CPU_SHORTEST_SECONDS:
+            return None
+        return 100.0 * (seconds - used) / (now - began) / cores
+
+
+@dataclass(frozen=True, slots=True)
+class _Storage:
+    """What takes longer to read, or may hang: a disk behind a network, thousands of files."""
+
+    disk_percent: float | None = None
+    disk_bytes: int | None = None
+    open_files: int | None = None
+    open_files_limit: int | None = None
+
+
+class Machine:
+    """Reads the figures.
+
+    `root` is the folder that holds `proc` and `sys`, `clock` gives monotonic seconds and
+    `cpu_seconds` the CPU seconds that this process has used.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_seconds: Callable[[], float] = time.process_time,
+    ) -> None:
+        self._root = root
+        self._clock = clock
+        self._cpu_seconds = cpu_seconds
+        self._meter = CpuMeter()
+        self._storage = _Storage()
+        self._read_storage = Threaded(self._look_at_storage, "system check")
+        self._last: tuple[float, SystemSample] | None = None
+        self._warned = False
+
+    def sample(self) -> SystemSample:
+        """The figures of now, at most a second old: several in one scrape cost one reading."""
+        now, last = self._clock(), self._last
+        if last is not None and now - last[0] < FRESH_SECONDS:
+            return last[1]
+        sample = self._read(now)
+        self._last = now, sample
+        return sample
+
+    async def refresh(self) -> SystemSample:
+        """The figures of now, with those of the disk and the open files, read in a thread.
+
+        A disk that does not answer within a second has no figures, and is not asked twice.
+        """
+        storage: object = None
+        with anyio.move_on_after(STORAGE_SECONDS), contextlib.suppress(StillRunningError):
+            storage = await self._read_storage()
+        self._storage = storage if isinstance(storage, _Storage) else _Storage()
+        self._last = None
+        return self.sample()
+
+    def _read(self, now: float) -> SystemSample:
+        memory, source = self._memory()
+        percent, cores = self._cpu(now)
+        return SystemSample(
+            cpu_percent=_rounded(percent),
+            cpu_cores=cores,
+            memory_bytes=self._resident(),
+            memory_percent=_rounded(memory.percent) if memory else None,
+            memory_limit_bytes=memory.limit if memory else None,
+            source=source,
+            disk_percent=self._storage.disk_percent,
+            disk_bytes=self._storage.disk_bytes,
+            open_files=self._storage.open_files,
+            open_files_limit=self._storage.open_files_limit,
+        )
+
+    def _memory(self) -> tuple[Memory | None, str]:
+        host = self._host_memory()
+        contained = contained_memory(self._root, host.limit if host else None)
+        return (host, "host") if contained is None else (contained, "cgroup")
+
+    def _host_memory(self) -> Memory | None:
+        text = read_text(self._root / "proc/meminfo")
+        total, available = _bytes(text, "MemTotal"), _bytes(text, "MemAvailable")
+        if total and available is not None:
+            return Memory(total - available, total)
+        return self._ask_psutil(_virtual_memory)
+
+    def _resident(self) -> int | None:
+        fields = read_text(self._root / "proc/self/statm").split()
+        if len(fields) > 1 and fields[1].isdigit():
+            return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+        return self._ask_psutil(lambda psutil: int(psutil.Process().memory_info().rss))
+
+    def _cpu(self, now: float) -> tuple[float | None, float]:
+        cores, quota = float(_affinity()), contained_cpu(self._root)
+        counter, seconds = "process", self._cpu_seconds()
+        if quota is not None:
+            cores = min(cores, quota.limit)
+            if quota.used is not None:
+                counter, seconds = "container", quota.used
+        return self._meter.percent(counter, seconds, cores, now), round(cores, 3)
+
+    def _look_at_storage(self) -> _Storage:
+        percent, size = _disk()
+        return _Storage(percent, size, self._open_files(), _open_files_limit())
+
+    def _open_files(self) -> int | None:
+        try:
+            # The folder that is being read is itself an open file.
+            return len(os.listdir(self._root / "proc/self/fd")) - 1  # noqa: PTH208 - names suffice
+        except OSError:
+            return self._ask_psutil(lambda psutil: int(psutil.Process().num_fds()))
+
+    def _ask_psutil(self, read: Callable[[ModuleType], Figure]) -> Figure | None:
+        try:
+            import psutil
+
+            return read(psutil)
+        except Exception as error:
+            # Protects the check and the scrape: some platforms lack a figure, or forbid it.
+            if not self._warned:
+                self._warned = True
+                _logger.warning(
+                    "Some figures of this machine cannot be read (%s).", type(error).__name__
+                )
+            return None
+
+
+def _bytes(meminfo: str, name: str) -> int | None:
+    found = re.search(rf"^{name}:\s+(\d+) kB$", meminfo, re.MULTILINE)
+    return None if found is None else int(found[1]) * 1024
+
+
+def _virtual_memory(psutil: ModuleType) -> Memory:
+    memory = psutil.virtual_memory()
+    return Memory(int(memory.total - memory.available), int(memory.total))
+
+
+def _affinity() -> int:
+    """The cores that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        return os.cpu_count() or 1
+
+
+def _disk() -> tuple[float | None, int | None]:
+    """How full the disk of the working directory is, for those without privileges, and its size."""
+    try:
+        disk = shutil.disk_usage(".")
+    except OSError:
+        return None, None
+    usable = disk.used + disk.free
+    return (_rounded(100.0 * disk.used / usable) if usable else None), disk.total
+
+
+def _open_files_limit() -> int | None:
+    try:
+        import resource  # noqa: PLC0415 - not on every platform
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except (ImportError, OSError):
+        return None
+    return None if soft in {resource.RLIM_INFINITY, 0} else soft
+
+
+def _rounded(percent: float | None) -> float | None:
+    return None if percent is None else round(percent, 2)

@@ -1,0 +1,300 @@
+"""The page: our families from prepared text, the user's own through prometheus_client.
+
+Our part is written on the event loop in slices of about a millisecond; the user's part and the
+compression run in a worker thread. The same numbers stand in the registry as a `Collector`, so
+that `generate_latest`, the push gateway and other exporters see them too.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+import zlib
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+from prometheus_client import REGISTRY, CollectorRegistry, Metric
+from prometheus_client.exposition import choose_encoder
+
+from holistic_asgi_monitor.metrics.catalogue import Catalogue
+from holistic_asgi_monitor.metrics.families import Family
+from holistic_asgi_monitor.model import ConfigurationError
+
+__all__ = ("Collector", "Exposition", "Page")
+
+_logger = logging.getLogger("holistic_asgi_monitor")
+
+SLICE_SECONDS = 0.001
+PIECE_CHARACTERS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One rendered page: its content type, and its body in pieces of moderate size."""
+
+    content_type: str
+    pieces: Sequence[bytes]
+    compressed: bool = False
+
+    @property
+    def length(self) -> int:
+        """The bytes of the whole body."""
+        return sum(map(len, self.pieces))
+
+
+class Collector:
+    """Our families as prometheus_client reads them: one for each registry and namespace.
+
+    Monitors that are given the same registry share one collector and so one set of cells, which
+    is how both count.
+    """
+
+    # The registry is the shared thing; this only remembers, for as long as it lives, what we
+    # registered there.
+    _registered: ClassVar[weakref.WeakKeyDictionary[CollectorRegistry, dict[str, Collector]]] = (
+        weakref.WeakKeyDictionary()
+    )
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self._silence = threading.local()
+
+    @classmethod
+    def shared(cls, registry: CollectorRegistry, catalogue: Catalogue) -> Catalogue:
+        """Register `catalogue`, or give the one that an earlier monitor registered there."""
+        known = cls._registered.setdefault(registry, {})
+        earlier = known.get(catalogue.namespace)
+        if earlier is not None:
+            return _compatible(earlier.catalogue, catalogue)
+        collector = cls(catalogue)
+        try:
+            registry.register(collector)
+        except ValueError as error:
+            raise ConfigurationError(_clash(catalogue.namespace, "the registry")) from error
+        known[catalogue.namespace] = collector
+        return catalogue
+
+    @classmethod
+    @contextmanager
+    def silent(cls, registry: CollectorRegistry) -> Iterator[None]:
+        """Leave our families out of what this thread collects from `registry`."""
+        collectors = list(cls._registered.get(registry, {}).values())
+        for collector in collectors:
+            collector._silence.on = True  # noqa: SLF001 - the class's own instances
+        try:
+            yield
+        finally:
+            for collector in collectors:
+                collector._silence.on = False  # noqa: SLF001 - the class's own instances
+
+    def describe(self) -> Iterable[Metric]:
+        """The families without samples, so that a registry knows their names."""
+        return [Metric(family.name, family.text, family.kind) for family in self.catalogue]
+
+    def collect(self) -> Iterable[Metric]:
+        """All families with all samples."""
+        if getattr(self._silence, "on", False):
+            return []
+        return [family.metric() for family in self.catalogue]
+
+
+def _compatible(earlier: Catalogue, wanted: Catalogue) -> Catalogue:
+    if earlier.series.bounds.le != wanted.series.bounds.le or earlier.constant != wanted.constant:
+        message = (
+            "Two monitors on one registry must have the same MONITOR_BUCKETS, thresholds and "
+            "MONITOR_CONSTANT_LABELS, or another MONITOR_NAMESPACE each"
+        )
+        raise ConfigurationError(message)
+    return earlier
+
+
+def _clash(namespace: str, where: str) -> str:
+    return (
+        f"A metric that begins with '{namespace}_' and that the monitor exports is already in "
+        f"{where}: rename it, or set MONITOR_NAMESPACE to another prefix"
+    )
+
+
+class Exposition:
+    """Renders the page of one monitor.
+
+    `registries` are those whose other metrics stand on the page too, besides our families.
+    """
+
+    def __init__(self, catalogue: Catalogue, registries: Sequence[CollectorRegistry]) -> None:
+        self._catalogue = catalogue
+        self._registries = registries
+        self._ours = {*catalogue.names, *(family.name for family in catalogue)}
+        self._warned: set[str] = set()
+
+    @classmethod
+    def of(
+        cls, catalogue: Catalogue, registry: CollectorRegistry | None
+    ) -> tuple[Exposition, CollectorRegistry]:
+        """The page over `registry` alone, or over an own one and the default one.
+
+        A metric of the user's that has one of our names is a `ConfigurationError`.
+        """
+        own = CollectorRegistry() if registry is None else registry
+        shared = Collector.shared(own, catalogue)
+        page = cls(shared, [own, REGISTRY] if registry is None else [own])
+        if registry is None and page.clashes(REGISTRY):
+            raise ConfigurationError(_clash(catalogue.namespace, "the default registry"))
+        return page, own
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The families that are rendered."""
+        return self._catalogue
+
+    def clashes(self, registry: CollectorRegistry) -> bool:
+        """Whether `registry` holds a metric with one of our names that is not ours."""
+        with Collector.silent(registry):
+            found = registry.restricted_registry(sorted(self._ours)).collect()
+            return any(True for _ in found)
+
+    async def page(
+        self, accept: str = "", names: Collection[str] = (), *, compress: bool = False
+    ) -> Page:
+        """Render the page in the format that `accept` asks for, only `names` where given."""
+        encoder, content_type = choose_encoder(accept)
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        pieces = [piece async for piece in self._own_pieces(openmetrics=openmetrics, names=names)]
+        view = _View(self._registries, self._ours, names, self._warned)
+
+        def finish() -> list[bytes]:
+            all_pieces = [*pieces, _encoded(view, encoder, openmetrics=openmetrics)]
+            return _gzipped(all_pieces) if compress else all_pieces
+
+        return Page(content_type, await anyio.to_thread.run_sync(finish), compress)
+
+    async def _own_pieces(
+        self, *, openmetrics: bool, names: Collection[str]
+    ) -> AsyncIterator[bytes]:
+        parts: list[str] = []
+        size = 0
+        since = time.perf_counter()
+        for text in self._blocks(openmetrics=openmetrics, names=names):
+            parts.append(text)
+            size += len(text)
+            if size >= PIECE_CHARACTERS:
+                yield "".join(parts).encode()
+                parts, size = [], 0
+            if time.perf_counter() - since > SLICE_SECONDS:
+                await anyio.lowlevel.checkpoint()
+                since = time.perf_counter()
+        yield "".join(parts).encode()
+
+    def _blocks(self, *, openmetrics: bool, names: Collection[str]) -> Iterator[str]:
+        for family in self._catalogue:
+            if not names:
+                yield family.head(openmetrics=openmetrics)
+                yield from family.blocks()
+            else:
+                yield from _chosen(family, names, openmetrics=openmetrics)
+
+
+def _chosen(family: Family, names: Collection[str], *, openmetrics: bool) -> Iterator[str]:
+    """The blocks of a family that is asked for by its name, or by those of some samples."""
+    whole = family.name in names
+    if not whole and not any(name in names for name in family.exposed_names):
+        return
+    yield family.head(openmetrics=openmetrics)
+    for block in family.blocks():
+        lines = block.splitlines(keepends=True)
+        yield "".join(line for line in lines if whole or _sample_name(line) in names)
+
+
+def _sample_name(line: str) -> str:
+    return line.split(" ", 1)[0].split("{", 1)[0]
+
+
+Encoder = Callable[["_View"], bytes]
+
+
+class _View:
+    """What the user's registries hold besides our own, each family once."""
+
+    def __init__(
+        self,
+        registries: Sequence[CollectorRegistry],
+        ours: Collection[str],
+        names: Collection[str],
+        warned: set[str],
+    ) -> None:
+        self._registries = registries
+        self._ours = ours
+        self._names = names
+        self._warned = warned
+
+    def collect(self) -> list[Metric]:
+        """The families that could be read; a failing collector ends its registry's list."""
+        seen: set[str] = set()
+        found: list[Metric] = []
+        for registry in self._registries:
+            try:
+                with Collector.silent(registry):
+                    for metric in self._source(registry):
+                        if metric.name not in seen and not self._clashes(metric):
+                            seen.add(metric.name)
+                            found.append(metric)
+            except Exception as error:
+                self._warn_once(
+                    f"collector {type(error).__name__}",
+                    "A collector of the application raised %s: its metrics are left out.",
+                    type(error).__name__,
+                )
+        return found
+
+    def _source(self, registry: CollectorRegistry) -> Iterable[Metric]:
+        if self._names:
+            return registry.restricted_registry(list(self._names)).collect()
+        return registry.collect()
+
+    def _clashes(self, metric: Metric) -> bool:
+        if metric.name not in self._ours:
+            return False
+        self._warn_once(
+            metric.name,
+            "The application's metric %s has the name of one of the monitor's: it is left out of "
+            "the page. Rename it, or set MONITOR_NAMESPACE.",
+            metric.name,
+        )
+        return True
+
+    def unwritable(self, error: Exception) -> None:
+        """Say once that the user's part could not be written."""
+        name = type(error).__name__
+        self._warn_once(
+            f"encoder {name}",
+            "The application's own metrics could not be written (%s): they are left out.",
+            name,
+        )
+
+    def _warn_once(self, what: str, message: str, *arguments: object) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            _logger.warning(message, *arguments)
+
+
+def _encoded(view: _View, encoder: Encoder, *, openmetrics: bool) -> bytes:
+    """The user's part; where it cannot be written, only what ends the page properly."""
+    try:
+        return encoder(view)
+    except Exception as error:
+        # One malformed family of the application must not cost the whole page.
+        view.unwritable(error)
+        return b"# EOF\n" if openmetrics else b""
+
+
+def _gzipped(pieces: Iterable[bytes]) -> list[bytes]:
+    squeeze = zlib.compressobj(level=1, wbits=31)
+    squeezed = [squeeze.compress(piece) for piece in pieces]
+    return [piece for piece in (*squeezed, squeeze.flush()) if piece]

@@ -1,0 +1,392 @@
+"""The metric families: what the page shows, each with its HELP and TYPE from the start.
+
+A family keeps the prepared text of each of its series, so that a scrape only fills in numbers.
+It writes itself as blocks of lines for our page, and as a prometheus_client `Metric` for
+everything that reads registries.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from prometheus_client import Metric
+
+from holistic_asgi_monitor.metrics.latency import Bounds, Cells
+from holistic_asgi_monitor.metrics.series import OTHER, OVERFLOW, Endpoint, RequestSeries
+from holistic_asgi_monitor.metrics.text import help_text, label_text, number, safe_label
+
+__all__ = ("Counter", "Durations", "Family", "Gauge", "Histogram", "Requests")
+
+_logger = logging.getLogger("holistic_asgi_monitor")
+
+Labels = tuple[str, ...]
+Pairs = list[tuple[str, str]]
+Sample = tuple[str, Pairs, float]
+
+SERIES_LIMIT = 1000
+_NANO = 1e9
+
+
+class Family(ABC):
+    """One metric family: its name without `_total`, its kind, its labels and its series."""
+
+    kind: str
+
+    def __init__(
+        self, name: str, text: str, labels: Labels = (), *, constant: Mapping[str, str]
+    ) -> None:
+        self.name = name
+        self.text = text
+        self.labels = labels
+        self._constant = list(constant.items())
+
+    @property
+    def exposed_names(self) -> list[str]:
+        """The names of the samples, as `name[]` filters them and as registries know them."""
+        return [self.name]
+
+    def head(self, *, openmetrics: bool) -> str:
+        """The HELP and TYPE lines."""
+        name = self.name if openmetrics else self.exposed_names[0]
+        return f"# HELP {name} {help_text(self.text)}\n# TYPE {name} {self.kind}\n"
+
+    def metric(self) -> Metric:
+        """The family as prometheus_client's own type, with all its samples."""
+        metric = Metric(self.name, self.text, self.kind)
+        for suffix, pairs, value in self.samples():
+            metric.add_sample(self.name + suffix, dict(pairs), value)
+        return metric
+
+    def pairs(self, values: Iterable[str], *more: tuple[str, str]) -> Pairs:
+        """Label names with values, the constant labels among them."""
+        return [*self._constant, *zip(self.labels, values, strict=True), *more]
+
+    def _prefix(self, suffix: str, values: Iterable[str], *more: tuple[str, str]) -> str:
+        return f"{self.name}{suffix}{label_text(self.pairs(values, *more))} "
+
+    @abstractmethod
+    def blocks(self) -> Iterator[str]:
+        """The sample lines, in blocks small enough to yield between them."""
+
+    @abstractmethod
+    def samples(self) -> Iterator[Sample]:
+        """The samples: suffix, labels, value."""
+
+
+class _Scalar(Family):
+    """A family whose series are single numbers, bounded in their number."""
+
+    suffix = ""
+
+    def __init__(
+        self, name: str, text: str, labels: Labels = (), *, constant: Mapping[str, str]
+    ) -> None:
+        super().__init__(name, text, labels, constant=constant)
+        self.values: dict[Labels, float] = {}
+        self._prefixes: dict[Labels, str] = {}
+        self._warned = False
+        if not labels and self.born:
+            self.values[()] = 0.0
+
+    born = True
+
+    def blocks(self) -> Iterator[str]:
+        for labels, value in list(self.values.items()):
+            yield f"{self._known_prefix(labels)}{number(value)}\n"
+
+    def samples(self) -> Iterator[Sample]:
+        for labels, value in list(self.values.items()):
+            yield self.suffix, self.pairs(labels), value
+
+    def admit(self, labels: Labels) -> Labels:
+        """The series to use: `labels` made safe, or the overflow once the limit is reached."""
+        if labels in self.values:
+            return labels
+        safe = tuple(safe_label(value) for value in labels)
+        if safe in self.values or len(self.values) < SERIES_LIMIT:
+            return safe
+        if not self._warned:
+            self._warned = True
+            _logger.warning(
+                "%s has reached %d series: further ones are counted together as %s.",
+                self.name,
+                SERIES_LIMIT,
+                OVERFLOW,
+            )
+        return (OVERFLOW,) * len(labels)
+
+    def _known_prefix(self, labels: Labels) -> str:
+        prefix = self._prefixes.get(labels)
+        if prefix is None:
+            prefix = self._prefixes[labels] = self._prefix(self.suffix, labels)
+        return prefix
+
+
+class Counter(_Scalar):
+    """A number that only grows."""
+
+    kind = "counter"
+    suffix = "_total"
+
+    @property
+    def exposed_names(self) -> list[str]:
+        """The one sample's name."""
+        return [f"{self.name}_total"]
+
+    def inc(self, *labels: str, by: float = 1.0) -> None:
+        """Add `by` to the series of these label values."""
+        series = self.admit(labels)
+        self.values[series] = self.values.get(series, 0.0) + by
+
+
+Reading = float | Mapping[Labels, float] | None
+
+
+class Gauge(_Scalar):
+    """A number that goes up and down.
+
+    `read`, where given, is asked at each scrape: a number, one for each set of label values, or
+    None where nothing is known.
+    """
+
+    kind = "gauge"
+    born = False
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Labels = (),
+        *,
+        constant: Mapping[str, str],
+        read: Callable[[], Reading] | None = None,
+    ) -> None:
+        super().__init__(name, text, labels, constant=constant)
+        self.read = read
+
+    def set(self, *labels: str, value: float) -> None:
+        """Set the series of these label values."""
+        self.values[self.admit(labels)] = value
+
+    def forget(self, *labels: str) -> None:
+        """Show the series no longer."""
+        self.values.pop(labels, None)
+        self._prefixes.pop(labels, None)
+
+    def blocks(self) -> Iterator[str]:
+        """The sample lines, after a reading."""
+        self._ask()
+        yield from super().blocks()
+
+    def samples(self) -> Iterator[Sample]:
+        """The samples, after a reading."""
+        self._ask()
+        yield from super().samples()
+
+    def _ask(self) -> None:
+        if self.read is None:
+            return
+        reading = self.read()
+        if reading is None:
+            self.values = {}
+        elif isinstance(reading, Mapping):
+            self.values = {self.admit(labels): value for labels, value in reading.items()}
+        else:
+            self.values = {(): float(reading)}
+
+
+class _Distribution(Family):
+    """A family whose series are sets of latency cells."""
+
+    kind = "histogram"
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Labels = (),
+        *,
+        constant: Mapping[str, str],
+        bounds: Bounds,
+    ) -> None:
+        super().__init__(name, text, labels, constant=constant)
+        self.bounds = bounds
+        self._templates: dict[Labels, str] = {}
+
+    @property
+    def exposed_names(self) -> list[str]:
+        """The three samples' names; the family's own leads, as its TYPE line wants it."""
+        return [self.name, f"{self.name}_bucket", f"{self.name}_count", f"{self.name}_sum"]
+
+    def block(self, labels: Labels, counts: list[int], nanoseconds: int) -> str:
+        """The lines of one series, from its cumulative counts and its sum."""
+        template = self._templates.get(labels)
+        if template is None:
+            template = self._templates[labels] = self._prepare(labels)
+        return template % (*counts, counts[-1], number(nanoseconds / _NANO))
+
+    def series(self, labels: Labels, counts: list[int], nanoseconds: int) -> Iterator[Sample]:
+        """The samples of one series, in the same order as its lines."""
+        for bound, count in zip(self._bounds_text(), counts, strict=True):
+            yield "_bucket", self.pairs(labels, ("le", bound)), float(count)
+        yield "_count", self.pairs(labels), float(counts[-1])
+        yield "_sum", self.pairs(labels), nanoseconds / _NANO
+
+    def _bounds_text(self) -> list[str]:
+        return [*(number(bound) for bound in self.bounds.le), "+Inf"]
+
+    def _prepare(self, labels: Labels) -> str:
+        prefixes = [self._prefix("_bucket", labels, ("le", le)) for le in self._bounds_text()]
+        lines = [f"{prefix.replace('%', '%%')}%d.0\n" for prefix in prefixes]
+        count, total = (self._prefix(suffix, labels) for suffix in ("_count", "_sum"))
+        lines.append(f"{count.replace('%', '%%')}%d.0\n")
+        lines.append(f"{total.replace('%', '%%')}%s\n")
+        return "".join(lines)
+
+
+class Histogram(_Distribution):
+    """Durations by labels, for everything but the request path."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Labels = (),
+        *,
+        constant: Mapping[str, str],
+        bounds: Bounds,
+    ) -> None:
+        super().__init__(name, text, labels, constant=constant, bounds=bounds)
+        self.cells: dict[Labels, Cells] = {}
+        if not labels:
+            self.cells[()] = bounds.cells()
+
+    def observe(self, seconds: float, *labels: str) -> None:
+        """Count one duration; beyond the limit of series all go to the overflow."""
+        self.bounds.observe(self._admit(labels), max(0, round(seconds * _NANO)))
+
+    def blocks(self) -> Iterator[str]:
+        """The lines, one series at a time."""
+        for labels, cells in list(self.cells.items()):
+            yield self.block(labels, self.bounds.classic(cells), cells[-1])
+
+    def samples(self) -> Iterator[Sample]:
+        """The samples of all series."""
+        for labels, cells in list(self.cells.items()):
+            yield from self.series(labels, self.bounds.classic(cells), cells[-1])
+
+    def _admit(self, labels: Labels) -> Cells:
+        cells = self.cells.get(labels)
+        if cells is not None:
+            return cells
+        safe = tuple(safe_label(value) for value in labels)
+        if safe not in self.cells and len(self.cells) >= SERIES_LIMIT:
+            safe = (OVERFLOW,) * len(labels)
+        return self.cells.setdefault(safe, self.bounds.cells())
+
+
+def _status_text(status: int) -> str:
+    return str(status) if 100 <= status <= 999 else OTHER
+
+
+class Requests(_Scalar):
+    """`requests_total`, read from the request path's own numbers."""
+
+    kind = "counter"
+    suffix = "_total"
+    born = False
+
+    def __init__(
+        self, name: str, text: str, *, constant: Mapping[str, str], series: RequestSeries
+    ) -> None:
+        super().__init__(name, text, ("method", "endpoint", "status"), constant=constant)
+        self._series = series
+
+    @property
+    def exposed_names(self) -> list[str]:
+        """The one sample's name."""
+        return [f"{self.name}_total"]
+
+    def blocks(self) -> Iterator[str]:
+        """The lines, one endpoint at a time."""
+        for found in list(self._series.endpoints.values()):
+            yield "".join(
+                f"{self._known_prefix(labels)}{count}.0\n" for labels, count in _statuses(found)
+            )
+
+    def samples(self) -> Iterator[Sample]:
+        """The samples of all endpoints."""
+        for found in list(self._series.endpoints.values()):
+            for labels, count in _statuses(found):
+                yield self.suffix, self.pairs(labels), float(count)
+
+
+def _statuses(found: Endpoint) -> list[tuple[Labels, int]]:
+    return [
+        ((found.method, found.endpoint, _status_text(status)), cell[0])
+        for status, cell in list(found.statuses.items())
+    ]
+
+
+class Durations(_Distribution):
+    """`request_duration_seconds`, read from the request path's own cells."""
+
+    def __init__(
+        self, name: str, text: str, *, constant: Mapping[str, str], series: RequestSeries
+    ) -> None:
+        super().__init__(
+            name, text, ("method", "endpoint"), constant=constant, bounds=series.bounds
+        )
+        self._series = series
+        self._seen: dict[Labels, range] = {}
+
+    def blocks(self) -> Iterator[str]:
+        """The lines, one endpoint at a time."""
+        for labels, counts, nanoseconds in self._read():
+            yield self.block(labels, counts, nanoseconds)
+
+    def samples(self) -> Iterator[Sample]:
+        """The samples of all endpoints."""
+        for labels, counts, nanoseconds in self._read():
+            yield from self.series(labels, counts, nanoseconds)
+
+    def _read(self) -> Iterator[tuple[Labels, list[int], int]]:
+        for found in list(self._series.endpoints.values()):
+            labels = (found.method, found.endpoint)
+            yield labels, self._classic(labels, found), sum(c[-1] for c in found.durations())
+
+    def _classic(self, labels: Labels, found: Endpoint) -> list[int]:
+        """The cumulative counts, counting only the buckets in use where these hold everything.
+
+        Most endpoints live in a handful of the buckets; as the number of requests is known from
+        the status counters, the sum over that handful proves that nothing lies outside.
+        """
+        if found.streamed is None:
+            quick = self._within(found.latency, self._seen.get(labels), found.count)
+            if quick is not None:
+                return quick
+        sets = [self.bounds.classic(cells) for cells in found.durations()]
+        counts = sets[0] if len(sets) == 1 else [sum(column) for column in zip(*sets, strict=True)]
+        self._seen[labels] = _used(counts)
+        return counts
+
+    def _within(self, cells: Cells, used: range | None, expected: int) -> list[int] | None:
+        if used is None:
+            return None
+        slices = self.bounds.slices
+        counts = [0] * used.start
+        total = 0
+        for index in used:
+            total += sum(cells[slices[index]])
+            counts.append(total)
+        if total != expected:
+            return None
+        counts.extend([total] * (len(slices) - used.stop))
+        return counts
+
+
+def _used(counts: list[int]) -> range:
+    first = next((index for index, count in enumerate(counts) if count), 0)
+    return range(first, counts.index(counts[-1]) + 1)

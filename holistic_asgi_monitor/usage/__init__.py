@@ -1,0 +1,1 @@
+"""What the application does for its users: decorated calls, features, users, OpenAI."""

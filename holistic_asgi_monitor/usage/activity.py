@@ -1,0 +1,48 @@
+"""Who uses the application: distinct users of the last 1, 7 and 30 days, by keyed hashes only."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+
+__all__ = ("WINDOWS", "Activity")
+
+_DAY = 86_400.0
+WINDOWS: Mapping[str, float] = {"day": _DAY, "week": 7 * _DAY, "month": 30 * _DAY}
+USERS_LIMIT = 1_000_000
+
+
+class Activity:
+    """When each user was last seen; an identity is hashed at once and never kept.
+
+    `key` makes the hashes the same in every process that knows it; without one they hold for
+    this process alone. `now` is in seconds.
+    """
+
+    def __init__(self, key: str = "") -> None:
+        self._key = hashlib.blake2b(key.encode()).digest() if key else secrets.token_bytes(64)
+        self._seen: dict[bytes, float] = {}
+        self.dropped = 0
+
+    def seen(self, user: object, now: float) -> None:
+        """Note that `user` was active; what cannot be a user (None, empty) is passed over."""
+        if user is None or not (text := str(user)):
+            return
+        identity = text.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(identity, digest_size=8, key=self._key).digest()
+        if digest not in self._seen and len(self._seen) >= USERS_LIMIT:
+            self._forget(now)
+            if len(self._seen) >= USERS_LIMIT:
+                self.dropped += 1
+                return
+        self._seen[digest] = now
+
+    def counts(self, now: float) -> dict[str, int]:
+        """Distinct users by window: day, week, month."""
+        ages = [now - last for last in self._seen.values()]
+        return {name: sum(age < span for age in ages) for name, span in WINDOWS.items()}
+
+    def _forget(self, now: float) -> None:
+        longest = max(WINDOWS.values())
+        self._seen = {user: last for user, last in self._seen.items() if now - last < longest}

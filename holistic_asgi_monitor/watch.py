@@ -1,0 +1,224 @@
+"""The watch: one task beside the application that does everything but count requests.
+
+It checks, reports, decides, has alerts delivered, and takes samples, in rounds; endpoints read
+what the last round left.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import anyio
+
+from holistic_asgi_monitor.alerts.incidents import Observation
+from holistic_asgi_monitor.alerts.outbox import Outbox
+from holistic_asgi_monitor.checks.runner import Runner
+from holistic_asgi_monitor.metrics.catalogue import Catalogue
+from holistic_asgi_monitor.metrics.windows import Windows
+from holistic_asgi_monitor.model import CheckResult, Report, Status
+from holistic_asgi_monitor.settings import Settings
+
+__all__ = ("Watch",)
+
+_logger = logging.getLogger("holistic_asgi_monitor")
+
+SAMPLE_SECONDS = 5.0
+LAG_PROBE_SECONDS = 0.25
+STALE_INTERVALS = 3
+_GAUGE = {
+    Status.HEALTHY: 0,
+    Status.DEGRADED: 1,
+    Status.UNKNOWN: 1,
+    Status.UNHEALTHY: 2,
+    Status.CRITICAL: 3,
+}
+
+
+class Watch:
+    """Runs the rounds and keeps the last report.
+
+    `clock` gives monotonic seconds. `run` is the task; `report` answers at any time, and runs a
+    round itself where there is none to show.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        runner: Runner,
+        outbox: Outbox,
+        *,
+        catalogue: Catalogue,
+        windows: Windows,
+        refresh: Callable[[], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._runner = runner
+        self._outbox = outbox
+        self._catalogue = catalogue
+        self._windows = windows
+        self._refresh = refresh
+        self._clock = clock
+        self._due: dict[str, float] = {}
+        self._results: dict[str, CheckResult] = {}
+        self._snapshot: Report | None = None
+        self._taken = 0.0
+        self._last_round: Mapping[str, CheckResult] | None = None
+        self._wake: anyio.Event | None = None
+        self.lag_seconds = 0.0
+        self.running = False
+        catalogue.snapshot_age.read = self._age
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        self.running = True
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._outbox.run)
+                group.start_soon(self._forever, self._probe_lag, LAG_PROBE_SECONDS)
+                group.start_soon(self._forever, self._sample, SAMPLE_SECONDS)
+                await self._forever(self._next_round, 0.0)
+        finally:
+            self.running = False
+
+    def last_report(self) -> Report | None:
+        """The last report with its age; a stale one says so, and counts as degraded."""
+        if self._snapshot is None:
+            return None
+        age = self._clock() - self._taken
+        aged = replace(self._snapshot, age_seconds=max(0.0, age))
+        return _stale(aged) if age > self._longest_age() else aged
+
+    async def report(self, *, fresh: bool = False) -> Report:
+        """The last report, or that of a round of all checks run now.
+
+        A round is run where `fresh` asks for it, where there has been none, and where nobody
+        watches and the last one is older than an interval. Callers at the same time share it.
+        """
+        idle = not self.running and (
+            self._clock() - self._taken > self._settings.check_interval_seconds
+        )
+        if fresh or idle or self._snapshot is None:
+            await self.round()
+        report = self.last_report()
+        assert report is not None
+        return report
+
+    async def round(self, names: Collection[str] | None = None) -> None:
+        """Run the checks (all, or `names`), report, and have the incidents told."""
+        results = await self._runner.round(names)
+        # Callers that shared one execution are given the same results: they count once.
+        if results is self._last_round:
+            return
+        self._last_round = results
+        now = self._clock()
+        self._reschedule(results, now)
+        known = self._results | results
+        self._results = {name: known[name] for name in self._runner.names if name in known}
+        self._taken = now
+        self._snapshot = self._compose()
+        self._publish(results)
+        self._outbox.post(self._observe(results), now=now, time=self._snapshot.timestamp)
+
+    def wake(self) -> None:
+        """Let the watch look at once what is due, for example after a check was added."""
+        if self._wake is not None:
+            self._wake.set()
+
+    async def _forever(self, step: Callable[[], Awaitable[None]], every: float) -> None:
+        while True:
+            try:
+                await step()
+            except Exception:
+                # One failing step must end neither the watch nor the application beside it.
+                _logger.exception("A step of the watch failed; it goes on")
+                await anyio.sleep(self._settings.recheck_seconds)
+            await anyio.sleep(every)
+
+    async def _next_round(self) -> None:
+        now = self._clock()
+        due = [name for name in self._runner.names if self._due.get(name, now) <= now]
+        if due:
+            await self.round(due)
+            return
+        self._wake = anyio.Event()
+        next_due = min(self._due.values(), default=now + self._settings.check_interval_seconds)
+        with anyio.move_on_after(next_due - now):
+            await self._wake.wait()
+
+    async def _sample(self) -> None:
+        self._refresh()
+        await self._windows.sample(self._clock())
+
+    async def _probe_lag(self) -> None:
+        began = self._clock()
+        await anyio.sleep(LAG_PROBE_SECONDS)
+        self.lag_seconds = max(0.0, self._clock() - began - LAG_PROBE_SECONDS)
+        self._catalogue.loop_lag.observe(self.lag_seconds)
+
+    def _reschedule(self, results: Mapping[str, CheckResult], now: float) -> None:
+        for name, result in results.items():
+            before = self._results.get(name)
+            worse = result.status > Status.HEALTHY and (
+                before is None or before.status <= Status.HEALTHY
+            )
+            # After a first failure a second look comes soon, so that an alarm need not wait.
+            interval = self._interval(name)
+            self._due[name] = now + min(
+                interval, self._settings.recheck_seconds if worse else interval
+            )
+
+    def _interval(self, name: str) -> float:
+        return self._runner.check(name).interval or self._settings.check_interval_seconds
+
+    def _longest_age(self) -> float:
+        return STALE_INTERVALS * self._settings.check_interval_seconds
+
+    def _age(self) -> float | None:
+        return None if self._snapshot is None else self._clock() - self._taken
+
+    def _compose(self) -> Report:
+        return Report(
+            overall_status=Status.whole(result.status for result in self._results.values()),
+            timestamp=datetime.now(UTC),
+            age_seconds=0.0,
+            services=self._results,
+            service=self._settings.service,
+            environment=self._settings.environment,
+            instance=self._settings.instance,
+            required=self._runner.required,
+        )
+
+    def _publish(self, results: Mapping[str, CheckResult]) -> None:
+        for name, result in results.items():
+            if result.status is Status.SKIPPED:
+                continue
+            self._catalogue.health_status.set(name, value=_GAUGE[result.status])
+            if result.response_time_ms is not None:
+                self._catalogue.health_check_duration.observe(result.response_time_ms / 1000, name)
+            if result.status is Status.HEALTHY:
+                self._catalogue.health_last_success.set(name, value=time.time())
+
+    def _observe(self, results: Mapping[str, CheckResult]) -> list[Observation]:
+        return [
+            Observation(
+                key=name,
+                status=result.status,
+                summary=result.message,
+                required=name in self._runner.required,
+                depends_on=tuple(self._runner.check(name).depends_on),
+                details=result.details,
+            )
+            for name, result in results.items()
+        ]
+
+
+def _stale(report: Report) -> Report:
+    sentence = f"the last round of checks ended {report.age_seconds:.0f} s ago"
+    services = {**report.services, "monitor": CheckResult(Status.UNKNOWN, sentence)}
+    worst = max(report.overall_status, Status.DEGRADED)
+    return replace(report, services=services, overall_status=worst)

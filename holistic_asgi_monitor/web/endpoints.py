@@ -1,0 +1,236 @@
+"""Our own paths: which there are, who may see them, and how they are answered."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.types import Receive, Scope, Send
+
+from holistic_asgi_monitor.metrics.exposition import Page
+from holistic_asgi_monitor.model import Report, Status
+from holistic_asgi_monitor.settings import Settings
+from holistic_asgi_monitor.web.access import Access, Area, Verdict
+
+__all__ = ("Answer", "Endpoints", "Sources")
+
+_logger = logging.getLogger("holistic_asgi_monitor")
+
+_READING = ("GET", "HEAD")
+_IETF = "application/health+json"
+_IETF_STATUS = {
+    Status.HEALTHY: "pass",
+    Status.SKIPPED: "pass",
+    Status.UNKNOWN: "warn",
+    Status.DEGRADED: "warn",
+    Status.UNHEALTHY: "fail",
+    Status.CRITICAL: "fail",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response: its status, its body in pieces, its headers besides the common ones."""
+
+    status: int
+    pieces: tuple[bytes, ...]
+    content_type: str = "application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    @classmethod
+    def of(cls, values: Any, status: int = 200, content_type: str = "application/json") -> Answer:
+        """A response of JSON values."""
+        body = json.dumps(values, ensure_ascii=False, separators=(",", ":"), default=str)
+        return cls(status, (body.encode("utf-8", "replace"),), content_type)
+
+    @classmethod
+    def sentence(
+        cls, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> Answer:
+        """A response of one sentence, as JSON."""
+        answer = cls.of({"error": text}, status)
+        return cls(status, answer.pieces, headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the endpoints read: each is asked at the time of the request."""
+
+    report: Callable[[], Awaitable[Report]]
+    last_report: Callable[[], Report | None]
+    page: Callable[..., Awaitable[Page]]
+    stats: Callable[[], Awaitable[Mapping[str, Any]]]
+    alerts: Callable[[], Mapping[str, Any]]
+    ready: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """One of our paths: what it falls under, and what answers."""
+
+    area: Area
+    respond: Callable[[Scope, Verdict], Awaitable[Answer]]
+
+
+class Endpoints:
+    """Answers our own paths; `paths` holds each of them, with and without a trailing slash."""
+
+    def __init__(self, settings: Settings, sources: Sources) -> None:
+        self._access = Access(settings)
+        self._sources = sources
+        self.paths: dict[str, _Route] = {}
+        self._add_health(settings.health_path)
+        if settings.metrics_path:
+            self._add(settings.metrics_path, Area.METRICS, self._metrics)
+        if settings.prefix:
+            self._add(f"{settings.prefix}/stats", Area.PRIVATE, self._stats)
+            self._add(f"{settings.prefix}/alerts", Area.PRIVATE, self._alerts)
+
+    @property
+    def explanation(self) -> str:
+        """One sentence for the log: which access mode holds, and what it means."""
+        return self._access.explanation()
+
+    def find(self, path: str, root_path: str) -> str | None:
+        """Our path that `path` asks for, also below `root_path`; None where it is not ours."""
+        if path in self.paths:
+            return path
+        root = root_path.rstrip("/")
+        if root and path.startswith(root):
+            below = path[len(root) :]
+            return below if below in self.paths else None
+        return None
+
+    async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request for `path`, one of `paths`."""
+        await _respond(await self._answer(self.paths[path], scope), scope, send)
+
+    async def _answer(self, route: _Route, scope: Scope) -> Answer:
+        if scope["method"] not in _READING:
+            allow = ((b"allow", b"GET, HEAD"),)
+            return Answer.sentence(405, "Only GET and HEAD are allowed here.", allow)
+        try:
+            verdict = self._access.judge(scope, route.area)
+            if not verdict.allowed:
+                return Answer.sentence(verdict.status, verdict.sentence, verdict.headers)
+            return await route.respond(scope, verdict)
+        except Exception:
+            _logger.exception("The monitor could not answer %s", scope.get("path"))
+            return Answer.sentence(500, "The monitor could not answer; its log says why.")
+
+    def _add_health(self, path: str) -> None:
+        if path:
+            self._add(path, Area.HEALTH, self._health)
+            self._add(f"{path}/simple", Area.STATUS, self._simple)
+            self._add(f"{path}/live", Area.STATUS, self._live)
+            self._add(f"{path}/ready", Area.STATUS, self._ready)
+
+    def _add(
+        self, path: str, area: Area, respond: Callable[[Scope, Verdict], Awaitable[Answer]]
+    ) -> None:
+        self.paths[path] = self.paths[f"{path}/"] = _Route(area, respond)
+
+    async def _health(self, scope: Scope, verdict: Verdict) -> Answer:
+        report = await self._sources.report()
+        status = 200 if report.overall_status.serving else 503
+        if _IETF in _header(scope, b"accept"):
+            return Answer.of(_ietf(report, full=verdict.full), status, _IETF)
+        return Answer.of(report.as_dict(public=not verdict.full), status)
+
+    async def _simple(self, scope: Scope, verdict: Verdict) -> Answer:
+        report = self._sources.last_report()
+        return _word(serving=report is None or report.serving)
+
+    async def _live(self, scope: Scope, verdict: Verdict) -> Answer:
+        return _word(serving=True)
+
+    async def _ready(self, scope: Scope, verdict: Verdict) -> Answer:
+        return _word(serving=self._sources.ready())
+
+    async def _metrics(self, scope: Scope, verdict: Verdict) -> Answer:
+        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+        page = await self._sources.page(
+            _header(scope, b"accept"),
+            frozenset(query.get("name[]", ())),
+            compress=_accepts_gzip(_header(scope, b"accept-encoding")),
+        )
+        headers = [(b"vary", b"Accept, Accept-Encoding")]
+        if page.compressed:
+            headers.append((b"content-encoding", b"gzip"))
+        return Answer(200, tuple(page.pieces), page.content_type, tuple(headers))
+
+    async def _stats(self, scope: Scope, verdict: Verdict) -> Answer:
+        return Answer.of(await self._sources.stats())
+
+    async def _alerts(self, scope: Scope, verdict: Verdict) -> Answer:
+        return Answer.of(self._sources.alerts())
+
+
+def _word(*, serving: bool) -> Answer:
+    return Answer.of({"status": "healthy" if serving else "unhealthy"}, 200 if serving else 503)
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    values = [value for key, value in scope.get("headers", ()) if key.lower() == name]
+    return b",".join(values).decode("latin-1")
+
+
+def _accepts_gzip(accept: str) -> bool:
+    """Whether gzip is among the encodings named and not refused by `q=0`."""
+    for part in accept.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if name == "gzip":
+            return not any(_is_zero(parameter) for parameter in parameters)
+    return False
+
+
+def _is_zero(parameter: str) -> bool:
+    name, _, value = parameter.partition("=")
+    return name.strip() == "q" and not value.strip().strip("0.")
+
+
+def _ietf(report: Report, *, full: bool) -> dict[str, Any]:
+    """The report in the form of draft-inadarei-api-health-check."""
+    checks = {
+        f"{name}:responseTime": [_ietf_check(name, report, full=full)] for name in report.services
+    }
+    return {
+        "status": _IETF_STATUS[report.overall_status],
+        "serviceId": report.service,
+        "description": f"health of {report.service}",
+        "checks": checks,
+    }
+
+
+def _ietf_check(name: str, report: Report, *, full: bool) -> dict[str, Any]:
+    result = report.services[name]
+    check: dict[str, Any] = {
+        "componentId": name,
+        "status": _IETF_STATUS[result.status],
+        "time": report.timestamp.isoformat(),
+    }
+    if result.response_time_ms is not None:
+        check |= {"observedValue": result.response_time_ms, "observedUnit": "ms"}
+    if full and result.status is not Status.HEALTHY:
+        check["output"] = result.message
+    return check
+
+
+async def _respond(answer: Answer, scope: Scope, send: Send) -> None:
+    length = sum(map(len, answer.pieces))
+    headers = [
+        (b"content-type", answer.content_type.encode("latin-1")),
+        (b"content-length", str(length).encode()),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        *answer.headers,
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    pieces = () if scope["method"] == "HEAD" else answer.pieces
+    for piece in pieces[:-1]:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": pieces[-1] if pieces else b""})

@@ -1,0 +1,286 @@
+"""The request path: one object per request that adds its numbers to the cells.
+
+This is the one place where nanoseconds are counted (benchmarks/requests measures it), so the
+common way is written out in line: no call of ours that is not needed, no lock, no allocation
+beyond the object and one key. Everything uncommon is a method further down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import sys
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import perf_counter_ns
+from types import CodeType
+from typing import Any
+
+import anyio
+from starlette.types import Message, Receive, Scope, Send
+
+from holistic_asgi_monitor.metrics.catalogue import Catalogue
+from holistic_asgi_monitor.metrics.series import JOURNAL_LENGTH, METHODS, Target
+from holistic_asgi_monitor.web.routes import Routes
+
+__all__ = ("BODY", "LEFT", "MARK", "Exchange", "Failure", "RequestPath", "client_left")
+
+_logger = logging.getLogger("holistic_asgi_monitor")
+
+MARK = "holistic_asgi_monitor"
+"""The key that tells an inner monitor that this scope is already being observed."""
+
+FAILURES_KEPT = 100
+
+BODY = "http.response.body"
+_START = "http.response.start"
+_TRAILERS = "http.response.trailers"
+_ENDS = frozenset(("http.response.pathsend", "http.response.zerocopysend", _TRAILERS))
+LEFT = 499
+_LONGEST_CHAIN = 10
+
+
+def mark_coroutine_function(function: Callable[..., Any]) -> None:
+    """Have `iscoroutinefunction` say yes of a function that returns another's coroutine."""
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(function)
+    # What asyncio's and asgiref's question looked for before there was a public way.
+    vars(function)["_is_coroutine"] = getattr(asyncio.coroutines, "_is_coroutine", True)
+
+
+def client_left(error: BaseException) -> bool:
+    """Whether what a server's `send` raised means that the client is gone.
+
+    The ASGI specification has servers raise an `OSError`; some raise a class of their own.
+    """
+    return (
+        isinstance(error, OSError | anyio.BrokenResourceError | anyio.ClosedResourceError)
+        or "Disconnect" in type(error).__name__
+    )
+
+
+def raised_by_leaving(error: BaseException, send: Send) -> bool:
+    """Whether `error`, or what it was raised from, came out of the server's `send`.
+
+    An application has connections of its own that break with the same exceptions; only the frame
+    of `send` in the traceback tells which one it was. A `send` not written in Python has no frame
+    and goes by the exception alone.
+    """
+    code = getattr(send, "__code__", None) or getattr(type(send).__call__, "__code__", None)
+    link: BaseException | None = error
+    for _ in range(_LONGEST_CHAIN):
+        if link is None:
+            return False
+        if client_left(link) and (code is None or code in _codes(link)):
+            return True
+        link = link.__cause__ or link.__context__
+    return False
+
+
+def _codes(error: BaseException) -> set[CodeType]:
+    return {frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception of the application: when (UTC), where, and its type; never its text."""
+
+    time: datetime
+    method: str
+    endpoint: str
+    type: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The failure as JSON values."""
+        return {
+            "time": self.time.isoformat(),
+            "method": self.method,
+            "endpoint": self.endpoint,
+            "type": self.type,
+            "message": f"{self.type} in {self.method} {self.endpoint}",
+        }
+
+
+class RequestPath:
+    """What all requests of one monitor share: the series, their names, and what is known of both.
+
+    `known` leads from the identity of a route object, a method and a status straight to where the
+    request is counted; it keeps the route alive, so that its identity stays its own. The status is
+    negative for responses sent in several messages, whose durations are kept apart.
+    """
+
+    def __init__(self, catalogue: Catalogue, routes: Routes) -> None:
+        self.catalogue = catalogue
+        self.series = catalogue.series
+        self.routes = routes
+        self.known: dict[tuple[int, str, int], Target] = {}
+        self.failures: deque[Failure] = deque(maxlen=FAILURES_KEPT)
+        self._faulty = False
+        self._websockets = 0
+
+    def find(self, exchange: Exchange, status: int) -> Target:
+        """Where a request is counted that is not known yet; remembered where that is safe."""
+        scope = exchange.scope
+        located = self.routes.locate(scope, exchange.path, exchange.root_path, abs(status))
+        method = scope["method"]
+        found = self.series.find(method, located.endpoint)
+        route = located.route
+        target = self.series.target(found, abs(status), streamed=status < 0, alive=route)
+        if route is not None and method in METHODS:
+            self.known[id(route), method, status] = target
+        return target
+
+    def open_websockets(self, change: int) -> None:
+        """Move the number of open WebSocket connections."""
+        self._websockets += change
+        self.catalogue.websocket_open.set(value=self._websockets)
+
+    def failed(self, error: BaseException, method: str, endpoint: str | None) -> None:
+        """Count an exception of the application by its type, and remember where it came from."""
+        kind = type(error).__name__
+        self.catalogue.errors.inc("app", kind)
+        where = self.series.label(endpoint)
+        self.failures.append(Failure(datetime.now(UTC), method, where, kind))
+
+    def fault(self, part: str) -> None:
+        """Count and, once, log a failure of our own that was kept from a request."""
+        self.catalogue.faults.inc(part)
+        if not self._faulty:
+            self._faulty = True
+            _logger.error(
+                "The monitor failed while it counted a request (%s); the request goes on "
+                "unchanged, and further failures only count in monitor_faults_total.",
+                part,
+                exc_info=sys.exception(),
+            )
+
+
+class Exchange:
+    """One HTTP request on its way through: stands between the application and the server.
+
+    Whoever makes one fills in its slots: a constructor would cost as much as all the counting.
+    `start` is the time of arrival in nanoseconds, and 0 once the request has been counted;
+    `status` is 0 before the response, and negative from its second body message on; `final` is
+    the kind of message that carries the last byte.
+    """
+
+    __slots__ = (
+        "final",
+        "gone",
+        "path",
+        "paths",
+        "root_path",
+        "scope",
+        "server_receive",
+        "server_send",
+        "start",
+        "status",
+    )
+
+    final: str
+    gone: bool
+    path: str
+    paths: RequestPath
+    root_path: str
+    scope: Scope
+    server_receive: Receive
+    server_send: Send
+    start: int
+    status: int
+
+    async def receive(self) -> Message:
+        """Pass a message on to the application; notes that the client left."""
+        message = await self.server_receive()
+        if message["type"] == "http.disconnect" and self.start:
+            self.gone = True
+            if not self.status:
+                # Whatever is sent from now on, nobody reads it.
+                self.status = LEFT
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:  # noqa: C901 - in line, see the head
+        """Pass a message on to the server; the one with the last byte ends the request.
+
+        Not a coroutine function, so that no second frame stands in the way of each message.
+        """
+        try:
+            kind = message["type"]
+            if kind == BODY:
+                if message.get("more_body"):
+                    if self.status > 0:
+                        self.status = -self.status
+                elif self.start and self.final is BODY:
+                    took = perf_counter_ns() - self.start
+                    self.start = 0
+                    paths, scope, status = self.paths, self.scope, self.status
+                    target = paths.known.get((id(scope.get("route")), scope["method"], status))
+                    if target is None:
+                        target = paths.find(self, status)
+                    series = paths.series
+                    series.journal.append((target, took))
+                    if len(series.journal) >= JOURNAL_LENGTH:
+                        series.fold()
+            elif kind == _START:
+                if not self.status:
+                    self.status = message["status"]
+                if message.get("trailers"):
+                    self.final = _TRAILERS
+            elif kind in _ENDS:
+                self._sent_otherwise(kind, message)
+        except Exception:
+            # Nothing that goes wrong in counting may reach the application.
+            self.paths.fault("requests")
+        return self.server_send(message)
+
+    # What asks whether `send` is a coroutine function (asgiref does) must hear yes.
+    mark_coroutine_function(send)
+
+    def _sent_otherwise(self, kind: str, message: Message) -> None:
+        """End with trailers, or with a body that the server reads from a file."""
+        more = message.get("more_trailers" if kind == _TRAILERS else "more_body")
+        if not more and (kind == self.final or self.final is BODY):
+            self.finish(self.status)
+
+    def finish(self, status: int) -> None:
+        """Count the request unless it has been counted."""
+        if self.start:
+            took = perf_counter_ns() - self.start
+            self.start = 0
+            self.paths.series.write(self.paths.find(self, status), took)
+
+    def broken(self, error: BaseException) -> None:
+        """Take in what the application raised; never raises itself."""
+        try:
+            # Only an Exception is a failure: everything else is a cancellation or the end.
+            if not isinstance(error, Exception) or self.gone:
+                self.finish(self.status or LEFT)
+            elif raised_by_leaving(error, self.server_send):
+                # Without a body message on its way, it was the start that could not be sent.
+                self.finish(self.status if self.status < 0 else LEFT)
+            else:
+                self._failed(error, self.status or 500)
+        except Exception:
+            # See send.
+            self.paths.fault("requests")
+
+    def _failed(self, error: BaseException, status: int) -> None:
+        """Count a failure: by its type, and in the error rate where the status does not tell."""
+        self.finish(status)
+        paths, method = self.paths, self.scope["method"]
+        located = paths.routes.locate(self.scope, self.path, self.root_path, abs(status))
+        found = paths.series.find(method, located.endpoint)
+        paths.failed(error, found.method, located.endpoint)
+        if abs(status) < 500:
+            found.broken += 1
+
+    def left_open(self) -> None:
+        """Take in that the application returned without ending its response; never raises."""
+        try:
+            self.finish(self.status or (LEFT if self.gone else 500))
+        except Exception:
+            # See send.
+            self.paths.fault("requests")

@@ -1,0 +1,163 @@
+"""What every test stands on: both event loops, nothing blocks them, nothing is skipped."""
+
+import asyncio
+import functools
+import importlib.util
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from blockbuster import BlockBuster
+from hypothesis import HealthCheck, settings
+
+FOREIGN_SETTINGS = frozenset(
+    {
+        "ALERTMANAGER_URL",
+        "DATABASE_URL",
+        "ENVIRONMENT",
+        "FLY_APP_NAME",
+        "K_SERVICE",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "OTEL_SERVICE_NAME",
+        "PROMETHEUS_MULTIPROC_DIR",
+        "REDIS_URL",
+        "RENDER_GIT_COMMIT",
+        "RENDER_SERVICE_NAME",
+        "SLACK_BOT_TOKEN",
+        "SLACK_CHANNEL",
+        "SLACK_WEBHOOK_URL",
+    }
+)
+
+settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("search", parent=settings.get_profile("repeatable"), derandomize=False)
+settings.load_profile("repeatable")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register our marker, and shut out what the caller's environment would change."""
+    config.addinivalue_line("markers", "once: runs on one Python only, since it costs much")
+    for name in list(os.environ):
+        if name.startswith("MONITOR_") or name.removesuffix("_FILE") in FOREIGN_SETTINGS:
+            del os.environ[name]
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let an async test that hangs fail by itself, before pytest-timeout strikes.
+
+    The signal of pytest-timeout ends no task: the runner would wait for it for ever.
+    """
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        marker = item.get_closest_marker("timeout")
+        seconds = marker.args[0] if marker else float(item.config.getini("timeout") or 60)
+        item.obj = _limited(item.obj, 0.8 * seconds)
+
+
+def _limited(
+    test: Callable[..., Awaitable[None]], seconds: float
+) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def run(**arguments: Any) -> None:
+        where = None
+        with anyio.move_on_after(seconds) as limit:
+            try:
+                await test(**arguments)
+            except anyio.get_cancelled_exc_class() as cancelled:
+                where = cancelled
+                raise
+        if limit.cancelled_caught:
+            message = f"The test took more than {seconds:g} seconds."
+            raise TimeoutError(message) from where
+
+    return run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Report a skipped test as failed; an expected failure stays what it is."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"Skipped, and a skip is a failure here: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Report a module that skips itself as failed."""
+    report = yield
+    if report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"Skipped, and a skip is a failure here: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run every async test on both event loops."""
+    backend: str = request.param
+    return backend
+
+
+@pytest.fixture(autouse=True)
+def blockbuster(monkeypatch: pytest.MonkeyPatch) -> Iterator[BlockBuster]:
+    """Raise BlockingError where the package, or what it calls, blocks an event loop.
+
+    A test that stalls the loop on purpose asks for this fixture and deactivates it.
+    """
+    package = importlib.util.find_spec("holistic_asgi_monitor")
+    assert package is not None
+    # blockbuster knows asyncio's loop only; this lets it see trio's as well.
+    loops = SimpleNamespace(get_running_loop=_running_loop)
+    monkeypatch.setattr("blockbuster.blockbuster.asyncio", loops)
+    # Made but not executed: its folder is all that is wanted here.
+    watch = BlockBuster(importlib.util.module_from_spec(package))
+    watch.activate()
+    yield watch
+    watch.deactivate()
+
+
+def _running_loop() -> object:
+    """Return something if a task runs on this thread's event loop, else raise RuntimeError."""
+    import trio
+
+    if trio.lowlevel.in_trio_task():
+        return trio.lowlevel.current_task()
+    return asyncio.get_running_loop()
+
+
+@pytest.fixture(scope="session")
+def old_fastapi() -> Path:
+    """Return the folder of a FastAPI before 0.137, to be put first on PYTHONPATH."""
+    return _prepared("HAM_OLD_FASTAPI")
+
+
+@pytest.fixture(scope="session")
+def old_starlette() -> Path:
+    """Return the folder of a Starlette that names no route in the scope."""
+    return _prepared("HAM_OLD_STARLETTE")
+
+
+def _prepared(variable: str) -> Path:
+    folder = os.environ.get(variable, "")
+    if not folder or not Path(folder).is_dir():
+        pytest.fail(
+            f"{variable} names no folder: start the tests with `python3 tests/run.py`, "
+            "which prepares it.",
+            pytrace=False,
+        )
+    return Path(folder)

@@ -1,0 +1,481 @@
+"""Make everything the tests need, then run everything that must pass.
+
+It needs nothing but a Python of 3.11 or newer: the environments, with pinned versions, go to
+`.cache/`, and a second run finds them there. All steps run, whatever fails before them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache"
+REQUIREMENTS = ROOT / "tests" / "requirements.txt"
+STEP_SECONDS = 600.0
+SEARCHED = ("3.11", "3.12", "3.13")
+OLD_FRAMEWORKS = {
+    "HAM_OLD_FASTAPI": ("fastapi==0.136.3", "starlette==1.2.1"),
+    "HAM_OLD_STARLETTE": ("starlette==0.46.2",),
+}
+PROBE = """
+import json, sys
+try:
+    import ensurepip, venv
+except ImportError:
+    venv = None
+print(json.dumps([sys.executable, "%d.%d.%d" % sys.version_info[:3], venv is not None]))
+"""
+
+
+class RefusalError(Exception):
+    """Nothing was run; the message is one sentence that says what to do about it."""
+
+
+class StepError(Exception):
+    """A step failed; the message is what its program printed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Python:
+    """An interpreter to test on."""
+
+    executable: str
+    release: str
+    has_venv: bool
+
+    @property
+    def version(self) -> str:
+        """Major and minor version, such as 3.11."""
+        return ".".join(self.release.split(".")[:2])
+
+    @property
+    def environment(self) -> Path:
+        """Its virtual environment, whether made already or not."""
+        return CACHE / f"test-{self.version}"
+
+    @property
+    def tested(self) -> str:
+        """The interpreter of its environment."""
+        return str(self.environment / "bin" / "python")
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """Something that must succeed; `work` raises StepError if it does not."""
+
+    name: str
+    work: Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a step."""
+
+    name: str
+    error: str | None
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with that sentence and exit code 2."""
+        self.exit(2, f"{message[:1].upper()}{message[1:]}; try --help.\n")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; what follows `--` goes to pytest."""
+    parser = Parser(
+        prog="python3 tests/run.py",
+        allow_abbrev=False,
+        description="Run every test, with nothing to install first.",
+        epilog="Example: python3 tests/run.py --python 3.12 -- -k lifespan",
+    )
+    parser.add_argument(
+        "--python",
+        action="append",
+        metavar="VERSION",
+        help="test on this one only: a version (3.12) or a path; may be repeated "
+        "(default: the running one and each of 3.11 to 3.13 that is found)",
+    )
+    parser.add_argument(
+        "--jobs",
+        default="0",
+        metavar="N",
+        help="processes per pytest run (default: all tests in one process)",
+    )
+    arguments = list(arguments)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = parser.parse_args(arguments[:end])
+    options.pytest = arguments[end + 1 :]
+    return options
+
+
+def clean_environment() -> dict[str, str]:
+    """Return our environment without what would lead Python or pip elsewhere."""
+    lead_astray = {"VIRTUAL_ENV", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV", "PIP_TARGET", "PIP_USER"}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PYTHON") and name not in lead_astray
+    } | {"HYPOTHESIS_STORAGE_DIRECTORY": str(CACHE / "hypothesis")}
+
+
+def end(process: subprocess.Popen[str], *, with_children: bool) -> None:
+    """Kill a program that still runs, and those it left behind in its session."""
+    if with_children:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    elif process.poll() is None:
+        process.kill()
+
+
+def execute(
+    command: Sequence[str],
+    *,
+    extra: dict[str, str] | None = None,
+    shown: bool = False,
+    seconds: float = STEP_SECONDS,
+) -> None:
+    """Run a program in the project's folder; StepError with its output if it fails or hangs.
+
+    `shown` lets it write to the terminal itself, and ends what it started together with it;
+    `extra` is added to its environment.
+    """
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=clean_environment() | (extra or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=None if shown else subprocess.PIPE,
+        stderr=None if shown else subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=shown,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            message = f"{command[0]} took more than {seconds:g} seconds and was ended."
+            raise StepError(message) from None
+        finally:
+            end(process, with_children=shown)
+    if process.returncode:
+        raise StepError(output or f"{command[0]} ended with exit code {process.returncode}.")
+
+
+def probe(executable: str) -> Python | None:
+    """Ask an interpreter what it is; None if it does not answer (a version manager's shim)."""
+    try:
+        answer = subprocess.run(
+            [executable, "-c", PROBE],
+            env=clean_environment(),
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=60,
+        )
+        return Python(*json.loads(answer.stdout))
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def candidates() -> Iterator[str]:
+    """Yield the paths at which an interpreter may be, the running one first."""
+    yield getattr(sys, "_base_executable", sys.executable)
+    for folder in os.get_exec_path():
+        for version in SEARCHED:
+            if path := shutil.which(f"python{version}", path=folder):
+                yield path
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for version in SEARCHED:
+        with contextlib.suppress(OSError):
+            yield from sorted(map(str, pyenv.glob(f"versions/{version}.*/bin/python3")))
+
+
+def find_pythons() -> dict[str, Python]:
+    """Return one interpreter per version, the running one first."""
+    found: dict[str, Python] = {}
+    for executable in candidates():
+        python = probe(executable)
+        if python is None:
+            continue
+        known = found.get(python.version)
+        if known is None or (python.has_venv and not known.has_venv):
+            found[python.version] = python
+    return found
+
+
+def choose_pythons(wanted: Sequence[str] | None) -> list[Python]:
+    """Return the interpreters to test on; RefusalError for one that is not there."""
+    if not wanted:
+        return list(find_pythons().values())
+    known = {} if all("/" in name for name in wanted) else find_pythons()
+    chosen: dict[str, Python] = {}
+    for name in wanted:
+        python = probe(name) if "/" in name else known.get(name)
+        if python is None:
+            message = (
+                f"There is no Python {name} here that runs: give --python a version or a path."
+            )
+            raise RefusalError(message)
+        chosen[python.version] = python
+    return list(chosen.values())
+
+
+def ensure_venv(python: Python) -> None:
+    """See that an interpreter can make environments: Debian keeps that in a package of its own."""
+    if python.has_venv:
+        return
+    package = f"python{python.version}-venv"
+    apt = shutil.which("apt-get")
+    if apt and os.geteuid() == 0:
+        with contextlib.suppress(StepError):
+            execute([apt, "update", "-q"])
+            execute(
+                [apt, "install", "-q", "-y", "--no-install-recommends", package],
+                extra={"DEBIAN_FRONTEND": "noninteractive"},
+            )
+    now = probe(python.executable)
+    if now is None or not now.has_venv:
+        message = (
+            f"Python {python.release} at {python.executable} cannot make virtual environments: "
+            f"install its venv module (on Debian and Ubuntu `apt-get install {package}`) "
+            "and start again."
+        )
+        raise RefusalError(message)
+
+
+def fingerprint(*parts: str | Path) -> str:
+    """Return a digest of these texts, and of the contents of these files."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.read_bytes() if isinstance(part, Path) else part.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def is_current(folder: Path, subject: str, key: str) -> bool:
+    """Tell whether a folder was made for this key."""
+    mark = folder / f".{subject}"
+    return mark.is_file() and mark.read_text(encoding="utf-8") == key
+
+
+def mark_current(folder: Path, subject: str, key: str) -> None:
+    """Remember the key a folder was made for; the last thing done to it."""
+    (folder / f".{subject}").write_text(key, encoding="utf-8")
+
+
+def pip(python: str, *arguments: str) -> None:
+    """Run pip quietly."""
+    execute([python, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments])
+
+
+def make_environment(python: Python) -> None:
+    """Install the pinned versions and the package, each only if what it depends on changed."""
+    folder = python.environment
+    pins = fingerprint(REQUIREMENTS, str(ROOT), python.executable, python.release)
+    if not is_current(folder, "pins", pins):
+        shutil.rmtree(folder, ignore_errors=True)
+        execute([python.executable, "-m", "venv", str(folder)])
+        pip(python.tested, "install", "--quiet", "--requirement", str(REQUIREMENTS))
+        mark_current(folder, "pins", pins)
+    package = fingerprint(
+        pins, ROOT / "pyproject.toml", ROOT / "holistic_asgi_monitor" / "_version.py"
+    )
+    if not is_current(folder, "package", package):
+        options = ("--quiet", "--no-deps", "--no-build-isolation")
+        pip(python.tested, "install", *options, "--editable", str(ROOT))
+        pip(python.tested, "check")
+        mark_current(folder, "package", package)
+
+
+def old_folder(pins: Sequence[str]) -> Path:
+    """Return where an older framework lies, to be put first on PYTHONPATH."""
+    return CACHE / "old" / pins[0].replace("==", "-")
+
+
+def fetch_old_framework(python: Python, pins: Sequence[str]) -> None:
+    """Put an older framework into a folder; pure Python, so that one serves every version."""
+    folder = old_folder(pins)
+    key = fingerprint(*pins)
+    if is_current(folder, "pins", key):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    pip(python.tested, "install", "--quiet", "--no-deps", "--target", str(folder), *pins)
+    mark_current(folder, "pins", key)
+
+
+def provisions(main: Python) -> tuple[list[Step], dict[str, str]]:
+    """Return what fetches the things tests need besides packages, and the variables naming them.
+
+    Servers that tests need (a database, say) are fetched here too: a step and a variable each.
+    """
+    steps = [
+        Step(f"fetch {' and '.join(pins)}", functools.partial(fetch_old_framework, main, pins))
+        for pins in OLD_FRAMEWORKS.values()
+    ]
+    return steps, {name: str(old_folder(pins)) for name, pins in OLD_FRAMEWORKS.items()}
+
+
+def inspections(main: Python) -> list[Step]:
+    """Return the steps that read the code without running it."""
+    programs = {
+        "ruff check": ("ruff", "check", "--cache-dir", str(CACHE / "ruff")),
+        "ruff format": ("ruff", "format", "--check", "--cache-dir", str(CACHE / "ruff")),
+        "mypy": ("mypy", "--cache-dir", str(CACHE / "mypy")),
+        "import contracts": ("lint-imports", "--cache-dir", str(CACHE / "import-linter")),
+    }
+    folder = main.environment / "bin"
+    return [
+        Step(name, functools.partial(execute, [str(folder / program[0]), *program[1:]]))
+        for name, program in programs.items()
+    ]
+
+
+def results(python: Python) -> Path:
+    """Return where pytest writes its results on this interpreter."""
+    return CACHE / f"results-{python.version}.xml"
+
+
+def pytest_command(python: Python, *, main: bool, options: argparse.Namespace) -> list[str]:
+    """Return the pytest run for one interpreter; what is marked `once` runs on the main one."""
+    command = [python.tested, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += [f"--junit-xml={results(python)}", "-n", options.jobs]
+    if not main:
+        command += ["-m", "not once"]
+    return [*command, *options.pytest]
+
+
+def run_pytest(python: Python, command: Sequence[str], variables: dict[str, str]) -> None:
+    """Run the tests on one interpreter, in the open."""
+    results(python).unlink(missing_ok=True)
+    execute(command, extra=variables, shown=True)
+
+
+def count(file: Path) -> tuple[int, int]:
+    """Return how many tests passed and failed, from pytest's results; none without a file."""
+    if not file.is_file():
+        return 0, 0
+    verdicts = [{child.tag for child in case} for case in ET.parse(file).iter("testcase")]
+    failed = sum(bool(tags & {"failure", "error"}) for tags in verdicts)
+    return sum(not tags & {"failure", "error", "skipped"} for tags in verdicts), failed
+
+
+def perform(step: Step) -> Outcome:
+    """Do one step, and say so in a line once it is done."""
+    start = time.monotonic()
+    error = None
+    try:
+        step.work()
+    except StepError as reason:
+        error = str(reason).rstrip()
+    seconds = time.monotonic() - start
+    verdict = f"ok     {seconds:6.1f} s" if error is None else f"{error}\nFAILED {seconds:6.1f} s"
+    print(f"{verdict}  {step.name}", flush=True)
+    return Outcome(step.name, error)
+
+
+def perform_together(steps: Sequence[Step]) -> list[Outcome]:
+    """Do steps that mostly wait for the network side by side."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return list(pool.map(perform, steps))
+
+
+def prepare(pythons: Sequence[Python]) -> tuple[list[Outcome], dict[str, str]]:
+    """Make an environment for each, first of all outcomes, then what `provisions` names."""
+    environments = [
+        Step(f"environment of Python {python.release}", functools.partial(make_environment, python))
+        for python in pythons
+    ]
+    outcomes = perform_together(environments)
+    steps, variables = provisions(pythons[0])
+    if outcomes[0].error is None:
+        outcomes += perform_together(steps)
+    return outcomes, variables
+
+
+def run_all(pythons: Sequence[Python], options: argparse.Namespace) -> int:
+    """Do every step that can be done, the first Python being the main one; return the exit code."""
+    main = pythons[0]
+    outcomes, variables = prepare(pythons)
+    ready = [python for python, made in zip(pythons, outcomes, strict=False) if made.error is None]
+    if main in ready:
+        outcomes += map(perform, inspections(main))
+    counts = {}
+    for python in ready:
+        command = pytest_command(python, main=python is main, options=options)
+        name = f"pytest on Python {python.release}"
+        step = Step(name, functools.partial(run_pytest, python, command, variables))
+        outcomes.append(perform(step))
+        counts[name] = count(results(python))
+    return conclude(outcomes, counts)
+
+
+def conclude(outcomes: Sequence[Outcome], counts: dict[str, tuple[int, int]]) -> int:
+    """Print what failed, and the totals of the counts by step; return the exit code.
+
+    A failed step without a failed test (a linter, a crash) counts as one failure.
+    """
+    broken = [outcome.name for outcome in outcomes if outcome.error is not None]
+    if broken:
+        print(f"Failed: {', '.join(broken)}.")
+    passed = sum(ok for ok, _ in counts.values())
+    failed = sum(counts.get(name, (0, 0))[1] or 1 for name in broken)
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 0 if passed and not failed else 1
+
+
+def make_cache() -> None:
+    """Make the folder for all we make; RefusalError where that is not allowed."""
+    with contextlib.suppress(OSError):
+        CACHE.mkdir(exist_ok=True)
+    if not os.access(CACHE, os.W_OK):
+        message = f"{CACHE} cannot be written to: run as the owner of {ROOT}, or copy it elsewhere."
+        raise RefusalError(message)
+
+
+def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Leave in an orderly way, so that what was started ends too."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run as the command line says; return the exit code."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file alone runs on whatever is there
+        print("Python 3.11 or newer is needed.", file=sys.stderr)
+        return 2
+    options = parse(arguments)
+    try:
+        pythons = choose_pythons(options.python)
+        for python in pythons:
+            ensure_venv(python)
+        make_cache()
+    except RefusalError as reason:
+        print(reason, file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, stop)
+    return run_all(pythons, options)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,128 @@
+"""A pytest plugin that puts a Monitor before every app that a foreign test suite calls.
+
+For `python -m pytest -p wrapping --manner outside` in the folder of that suite, with this folder on
+PYTHONPATH. How many monitors there were and what they counted goes to the JUnit file as properties:
+a run in which nothing was wrapped proves nothing.
+"""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+
+from holistic_asgi_monitor import Monitor, Settings
+from holistic_asgi_monitor.usage.tracking import Current
+
+MANNERS = ("bare", "outside", "attach", "middleware", "disabled")
+"""How an app gets its monitor; one that cannot have middleware gets it from outside."""
+
+CALLERS = (
+    ("starlette.testclient", "TestClient"),
+    ("httpx", "ASGITransport"),
+    ("httpx2", "ASGITransport"),
+)
+"""The classes that are made with an app, to call it."""
+
+
+class Wrapping:
+    """Puts monitors before apps in one manner, and keeps them."""
+
+    def __init__(self, manner: str) -> None:
+        self.manner = manner
+        self.monitors: list[Monitor] = []
+        self.joined: list[Starlette] = []
+
+    def install(self) -> None:
+        """Have whatever calls an app call its monitor instead."""
+        if self.manner == "bare":
+            return
+        setattr(Monitor, "__init__", self._noting(Monitor.__init__))
+        for module, name in CALLERS:
+            caller = getattr(importlib.import_module(module), name)
+            caller.__init__ = self._wrapping(caller.__init__)
+
+    def requests(self) -> int:
+        """How many requests all monitors have counted."""
+        samples = (
+            sample
+            for monitor in self.monitors
+            for family in monitor.registry.collect()
+            for sample in family.samples
+        )
+        return int(sum(each.value for each in samples if each.name == "holisticos_requests_total"))
+
+    def _noting(self, init: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(init)
+        def make(monitor: Monitor, *args: Any, **kwargs: Any) -> None:
+            init(monitor, *args, **kwargs)
+            self.monitors.append(monitor)
+
+        return make
+
+    def _wrapping(self, init: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(init)
+        def make(caller: Any, app: Any, *args: Any, **kwargs: Any) -> None:
+            init(caller, self._wrapped(app), *args, **kwargs)
+
+        return make
+
+    def _wrapped(self, app: Any) -> Any:
+        if isinstance(app, Monitor) or not _is_asgi3(app):
+            return app
+        if self.manner in {"outside", "disabled"} or not isinstance(app, Starlette):
+            return self._outside(app)
+        if not any(joined is app for joined in self.joined):
+            if app.middleware_stack is not None:  # too late to become a part of it
+                return self._outside(app)
+            self._join(app)
+        return app
+
+    def _outside(self, app: Any) -> Monitor:
+        monitor = Monitor(app, settings=Settings(enabled=self.manner != "disabled"))
+        # As in a process that has one monitor: the other manners go the way of several.
+        Current.several = False
+        return monitor
+
+    def _join(self, app: Starlette) -> None:
+        self.joined.append(app)
+        if self.manner == "attach":
+            Monitor.attach(app, settings=Settings())
+        else:
+            app.add_middleware(Monitor, settings=Settings())
+
+
+def _is_asgi3(app: Any) -> bool:
+    if inspect.isclass(app):
+        return False
+    return inspect.iscoroutinefunction(getattr(app, "func", app)) or inspect.iscoroutinefunction(
+        getattr(app, "__call__", None)  # noqa: B004 - it is the method that is asked about
+    )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that says how to wrap."""
+    parser.addoption("--manner", choices=MANNERS, default="outside")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Wrap from here on: test modules make their clients while they are collected."""
+    config.stash[WRAPPING] = Wrapping(config.getoption("--manner"))
+    config.stash[WRAPPING].install()
+
+
+WRAPPING = pytest.StashKey[Wrapping]()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def wrapping_results(
+    pytestconfig: pytest.Config, record_testsuite_property: Callable[[str, object], None]
+) -> Iterator[None]:
+    """Tell the JUnit file how many monitors there were, and how many requests they counted."""
+    yield
+    wrapping = pytestconfig.stash[WRAPPING]
+    record_testsuite_property("monitors", len(wrapping.monitors))
+    record_testsuite_property("requests", wrapping.requests())

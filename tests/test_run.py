@@ -1,0 +1,302 @@
+"""What `tests/run.py` does before, between and after the tests, and what conftest.py promises."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import run
+
+ROOT = Path(__file__).parent.parent
+SKIPS = """
+import pytest
+
+def test_passes(): pass
+
+def test_skips(): pytest.skip("no database")
+
+@pytest.mark.skip(reason="not today")
+def test_is_marked(): pass
+
+@pytest.mark.skipif(True, reason="never")
+def test_is_marked_under_a_condition(): pass
+
+@pytest.fixture
+def database(): pytest.skip("no database")
+
+def test_has_a_fixture_that_skips(database): pass
+
+@pytest.mark.xfail(strict=True)
+def test_fails_as_expected(): assert False
+"""
+BLOCKS = """
+import os, anyio
+from holistic_asgi_monitor import shop
+
+async def test_waits(): await shop.wait()
+
+async def test_blocks_in_the_test_itself(): os.listdir()
+
+async def test_lets_a_thread_block(): await anyio.to_thread.run_sync(shop.block)
+
+async def test_blocks(): shop.block()
+
+async def test_may_block(blockbuster):
+    blockbuster.deactivate()
+    shop.block()
+"""
+NO_SUCH_PYTHON = (
+    "There is no Python /nowhere/python here that runs: give --python a version or a path.\n"
+)
+HANGS = """
+import anyio, pytest
+
+@pytest.mark.timeout(1)
+async def test_hangs(): await anyio.sleep_forever()
+
+async def test_comes_after(): await anyio.sleep(0)
+"""
+RESULTS = """<testsuites><testsuite>
+<testcase name="a"/>
+<testcase name="b"><system-out>text</system-out></testcase>
+<testcase name="c"><failure/></testcase>
+<testcase name="d"><failure/><error/></testcase>
+<testcase name="e"><error/></testcase>
+<testcase name="f"><skipped/></testcase>
+</testsuite></testsuites>"""
+
+
+def start(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run it as a user does."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "run.py"), *arguments],
+        capture_output=True,
+        check=False,
+        text=True,
+        env=os.environ | variables,
+    )
+
+
+def script(path: Path, text: str) -> str:
+    """Write an executable shell script and return its path."""
+    path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+def python_without_venv(folder: Path) -> str:
+    """Make an interpreter like Debian's: without ensurepip, until `installed` lies beside it."""
+    path = folder / "python3"
+    hide = f"import sys; sys.modules['ensurepip'] = None; sys.executable = '{path}'"
+    lines = [
+        f'test -e {folder}/installed && exec {sys.executable} "$@"',
+        f'exec {sys.executable} -c "{hide}; exec(sys.argv.pop())" "$2"',
+    ]
+    return script(path, "\n".join(lines))
+
+
+def pytest_counts(folder: Path, tests: str) -> tuple[int, int]:
+    """Run these tests under our conftest.py, and count what passed and failed."""
+    shutil.copy(ROOT / "tests" / "conftest.py", folder)
+    (folder / "test_sample.py").write_text(tests, encoding="utf-8")
+    results = folder / "results.xml"
+    options = ["-c", str(ROOT / "pyproject.toml"), f"--rootdir={folder}", f"--junit-xml={results}"]
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, str(folder)],
+        env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
+        cwd=folder,
+        check=False,
+        stdout=subprocess.DEVNULL,
+    )
+    return run.count(results)
+
+
+def test_help_names_every_option() -> None:
+    answer = start("--help")
+    assert answer.returncode == 0
+    assert {"--python", "--jobs", "--help"} <= set(re.findall(r"--\w+", answer.stdout))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--sideways"], "Unrecognized arguments: --sideways; try --help.\n"),
+        (["test_run.py"], "Unrecognized arguments: test_run.py; try --help.\n"),
+        (["--python"], "Argument --python: expected one argument; try --help.\n"),
+        (
+            ["--python", "/nowhere/python"],
+            NO_SUCH_PYTHON,
+        ),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence_and_exit_2(arguments: list[str], complaint: str) -> None:
+    answer = start(*arguments)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (2, "", complaint)
+
+
+def test_a_python_without_venv_is_refused_with_what_to_install(tmp_path: Path) -> None:
+    python = python_without_venv(tmp_path)
+    answer = start("--python", python, PATH=str(tmp_path))
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert answer.returncode == 2
+    assert answer.stderr.count("\n") == 1
+    assert f"apt-get install python{version}-venv" in answer.stderr
+
+
+def test_root_on_debian_has_the_venv_module_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(tmp_path / "apt-get", f'echo "$@" >> {tmp_path}/asked; : > {tmp_path}/installed')
+    python = run.probe(python_without_venv(tmp_path))
+    assert python is not None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    run.ensure_venv(python)
+    asked = (tmp_path / "asked").read_text(encoding="utf-8").splitlines()
+    assert asked[0].startswith("update")
+    assert asked[1].startswith("install")
+    assert asked[1].endswith(f" python{python.version}-venv")
+
+
+def test_an_interpreter_that_does_not_answer_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version manager puts a python3.12 on the path that only says what to do about it."""
+    script(tmp_path / "python3.12", "echo use the global command; exit 127")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert str(tmp_path / "python3.12") in run.candidates()
+    assert list(run.find_pythons()) == [running]
+
+
+def test_arguments_after_two_dashes_are_left_to_pytest() -> None:
+    options = run.parse(["--python", "3.12", "--python", "3.13", "--", "-k", "lifespan", "--", "x"])
+    assert options.python == ["3.12", "3.13"]
+    assert options.pytest == ["-k", "lifespan", "--", "x"]
+
+
+@pytest.mark.parametrize(("main", "everything"), [(True, True), (False, False)])
+def test_what_is_marked_once_runs_on_the_main_python_only(main: bool, everything: bool) -> None:
+    python = run.Python("/usr/bin/python3", "3.12.1", has_venv=True)
+    command = run.pytest_command(python, main=main, options=run.parse([]))
+    assert ("not once" not in command) is everything
+
+
+def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
+    program = script(tmp_path / "hang", f"sleep 60 & echo $! > {tmp_path}/child; wait")
+    with pytest.raises(run.StepError, match=r"took more than 0\.5 seconds and was ended"):
+        run.execute([program], shown=True, seconds=0.5)
+    child = int((tmp_path / "child").read_text(encoding="utf-8"))
+    give_up = time.monotonic() + 10
+    while is_running(child) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert not is_running(child)
+
+
+def is_running(process: int) -> bool:
+    """Tell whether a process runs; one that has ended and was not collected does not."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_failed_program_is_an_error_with_its_output(tmp_path: Path) -> None:
+    program = script(tmp_path / "fail", "echo line 3 is too long; exit 1")
+    with pytest.raises(run.StepError, match=r"^line 3 is too long\n$"):
+        run.execute([program])
+
+
+def test_a_folder_is_made_again_when_what_it_was_made_for_changes(tmp_path: Path) -> None:
+    pins = tmp_path / "requirements.txt"
+    pins.write_text("trio==1", encoding="utf-8")
+    before = run.fingerprint(pins, "3.11.7")
+    assert not run.is_current(tmp_path, "pins", before)
+    run.mark_current(tmp_path, "pins", before)
+    assert run.is_current(tmp_path, "pins", run.fingerprint(pins, "3.11.7"))
+    assert not run.is_current(tmp_path, "pins", run.fingerprint(pins, "3.11.8"))
+    pins.write_text("trio==2", encoding="utf-8")
+    assert not run.is_current(tmp_path, "pins", run.fingerprint(pins, "3.11.7"))
+
+
+def test_results_are_counted_by_test(tmp_path: Path) -> None:
+    file = tmp_path / "results.xml"
+    assert run.count(file) == (0, 0)
+    file.write_text(RESULTS, encoding="utf-8")
+    assert run.count(file) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("broken", "counts", "last_line", "exit_code"),
+    [
+        ([], {"pytest": (5, 0), "again": (4, 0)}, "9 passed, 0 failed", 0),
+        (["pytest"], {"pytest": (5, 2), "again": (4, 0)}, "9 passed, 2 failed", 1),
+        (["mypy"], {"pytest": (5, 0)}, "5 passed, 1 failed", 1),
+        (["mypy", "pytest"], {"pytest": (0, 0)}, "0 passed, 2 failed", 1),
+        ([], {"pytest": (0, 0)}, "0 passed, 0 failed", 1),
+    ],
+)
+def test_the_last_line_sums_up_and_any_failure_shows_in_the_exit_code(
+    broken: list[str],
+    counts: dict[str, tuple[int, int]],
+    last_line: str,
+    exit_code: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    outcomes = [run.Outcome("ruff", None), *(run.Outcome(name, "no") for name in broken)]
+    assert run.conclude(outcomes, counts) == exit_code
+    assert capsys.readouterr().out.splitlines()[-1] == last_line
+
+
+def test_a_failing_step_does_not_keep_the_next_from_running(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise run.StepError("line 3 is too long\n")
+
+    steps = [run.Step("lint", fail), run.Step("types", lambda: None)]
+    outcomes = [run.perform(step) for step in steps]
+    assert [outcome.error for outcome in outcomes] == ["line 3 is too long", None]
+    assert re.fullmatch(
+        r"line 3 is too long\nFAILED +0\.\d s  lint\nok +0\.\d s  types\n", capsys.readouterr().out
+    )
+
+
+def test_every_requirement_is_pinned_and_names_no_place() -> None:
+    text = run.REQUIREMENTS.read_text(encoding="utf-8")
+    assert "://" not in text
+    assert " /" not in text
+    for line in filter(None, re.sub(r"#.*", "", text).splitlines()):
+        assert re.fullmatch(r"[a-z0-9-]+==[^ =]+( ; .+)?", line.strip()), line
+
+
+def test_a_skip_is_a_failure_and_an_expected_failure_is_none(tmp_path: Path) -> None:
+    assert pytest_counts(tmp_path, SKIPS) == (1, 4)
+
+
+def test_a_module_that_skips_itself_is_a_failure(tmp_path: Path) -> None:
+    tests = "import pytest\npytest.importorskip('no_such_module')\ndef test_passes(): pass\n"
+    assert pytest_counts(tmp_path, tests) == (0, 1)
+
+
+def test_the_package_may_not_block_either_event_loop(tmp_path: Path) -> None:
+    """A package of the same name stands in; on each loop four tests pass and one fails."""
+    package = tmp_path / "holistic_asgi_monitor"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "shop.py").write_text(
+        "import os, anyio\nasync def wait(): await anyio.sleep(0)\ndef block(): os.listdir()\n",
+        encoding="utf-8",
+    )
+    assert pytest_counts(tmp_path, BLOCKS) == (8, 2)
+
+
+def test_a_hanging_test_fails_and_the_next_one_runs(tmp_path: Path) -> None:
+    assert pytest_counts(tmp_path, HANGS) == (2, 2)
