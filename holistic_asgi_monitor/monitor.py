@@ -38,7 +38,6 @@ class _Way:
     __slots__ = (
         "app",
         "endpoints",
-        "leaving",
         "lifespan",
         "note_user",
         "observed",
@@ -60,19 +59,6 @@ class _Way:
         self.tracker = parts.tracker
         self.note_user = parts.note_user
         self.user_id = user_id
-        self.leaving = user_id is not None
-
-    def sign(self, scope: Scope) -> None:
-        """Where there are several monitors, tell those further in that this one counts."""
-        Current.request.set(self.tracker)
-        scope[MARK] = True
-        self.leaving = True
-
-    def leave(self, scope: Scope) -> None:
-        """Undo the signature, and ask who made the request."""
-        scope.pop(MARK, None)
-        if self.user_id is not None:
-            self.note_user(self.user_id, scope)
 
 
 class Monitor:
@@ -136,7 +122,9 @@ class Monitor:
         app.add_middleware(monitor._take_place)
         return monitor
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(  # noqa: C901 - in line, see web/requests
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Serve one ASGI scope: count a request, answer our own paths, pass all else on."""
         # One look at ourselves: because of __getattr__ each of them is slow.
         way = self._way
@@ -152,7 +140,9 @@ class Monitor:
                 await way.endpoints(own, scope, receive, send)
                 return
         if Current.several:
-            way.sign(scope)
+            scope[MARK] = True
+            if Current.used:
+                Current.request.set(way.tracker)
         way.series.started += 1
         exchange = Exchange()
         exchange.paths, exchange.scope = way.paths, scope
@@ -168,8 +158,10 @@ class Monitor:
         finally:
             if exchange.start:
                 exchange.left_open()
-            if way.leaving:
-                way.leave(scope)
+            if Current.several:
+                scope.pop(MARK, None)
+            if way.user_id is not None:
+                way.note_user(way.user_id, scope)
 
     async def _aside(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is not a request to count: lifespan, WebSockets, what is observed already."""
@@ -316,12 +308,14 @@ _OWN = frozenset(Monitor.__slots__)
 async def _serve_websocket(way: _Way, scope: Scope, receive: Receive, send: Send) -> None:
     if not way.lifespan.serving:
         way.lifespan.ensure()
-    if Current.several:
-        way.sign(scope)
+    scope[MARK] = True
+    Current.request.set(way.tracker)
     try:
         await Connection(way.paths, scope, receive, send).run(way.app)
     finally:
-        way.leave(scope)
+        scope.pop(MARK, None)
+        if way.user_id is not None:
+            way.note_user(way.user_id, scope)
 
 
 def _sign_requests_on_the_stack() -> None:
@@ -333,6 +327,5 @@ def _sign_requests_on_the_stack() -> None:
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_code is Monitor.__call__.__code__:
-            way: _Way = frame.f_locals["way"]
-            way.sign(frame.f_locals["scope"])
+            frame.f_locals["scope"][MARK] = True
         frame = frame.f_back

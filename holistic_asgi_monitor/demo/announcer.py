@@ -40,11 +40,13 @@ class Announcer:
 
 
 def _sentence(alert: Alert) -> str:
-    """The alert on one line: what it is, its title, its summary and how long it lasted."""
-    text = ": ".join(part for part in (alert.title, alert.summary) if part)
-    line = f"{_WORDS[alert.state]} ({alert.severity.value})  {text}"
+    """The alert on one line: what began and why, or what ended and how long it lasted."""
+    word = _WORDS[alert.state]
     if alert.state is AlertState.RESOLVED:
-        line = f"{_WORDS[alert.state]}  {text}{_duration(alert)}"
+        line = f"{word}  {alert.title}{_duration(alert)}"
+    else:
+        text = ": ".join(part for part in (alert.title, alert.summary) if part)
+        line = f"{word} ({alert.severity.value})  {text}"
     return " ".join(line.splitlines())
 
 

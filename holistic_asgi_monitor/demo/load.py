@@ -21,10 +21,10 @@ _WORDS = ("tea", "pan", "wood", "iron", "litre", "knife", "honey", "bicycle")
 _WISHES: dict[tuple[str, str], int] = {
     ("GET", "/"): 4,
     ("GET", "/items"): 12,
-    ("GET", "/items/{known}"): 38,
+    ("GET", "/items/{known}"): 40,
     ("GET", "/items/{unknown}"): 4,
     ("GET", "/search?q={word}"): 22,
-    ("POST", "/checkout"): 6,
+    ("POST", "/checkout"): 4,
     ("GET", "/assistant?about={known}"): 4,
     ("DELETE", "/items/{known}"): 3,
     ("GET", "/wp-login.php"): 2,

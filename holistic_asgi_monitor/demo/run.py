@@ -98,9 +98,7 @@ def _client(base_url: str) -> httpx2.AsyncClient:
     import httpx2
 
     no_authorities = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return httpx2.AsyncClient(
-        base_url=base_url, timeout=10, trust_env=False, verify=no_authorities
-    )
+    return httpx2.AsyncClient(base_url=base_url, timeout=10, trust_env=False, verify=no_authorities)
 
 
 def _watched(till: Till, script: Script, channels: Sequence[Notifier]) -> Monitor:

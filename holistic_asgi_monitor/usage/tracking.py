@@ -142,6 +142,9 @@ class Current:
     several: ClassVar[bool] = False
     """Whether more than one monitor lives in this process: only then requests carry theirs."""
 
+    used: ClassVar[bool] = False
+    """Whether anybody has asked yet: until then nobody misses what requests could carry."""
+
     _living: ClassVar[weakref.WeakSet[Tracker]] = weakref.WeakSet()
     _last: ClassVar[weakref.ref[Tracker] | None] = None
 
@@ -159,7 +162,26 @@ class Current:
     @classmethod
     def tracker(cls) -> Tracker | None:
         """The tracker to act on, or None where no monitor has been started."""
-        return cls.request.get() or (cls._last() if cls._last is not None else None)
+        if cls.several and not cls.used:
+            cls.used = True
+            cls.request.set(cls._of_the_request_on_the_stack())
+        return cls.request.get() or cls._latest()
+
+    @classmethod
+    def _latest(cls) -> Tracker | None:
+        return cls._last() if cls._last is not None else None
+
+    @staticmethod
+    def _of_the_request_on_the_stack() -> Tracker | None:
+        """The tracker of the request that is being served here, before requests carry it."""
+        frame = inspect.currentframe()
+        while frame is not None:
+            way = frame.f_locals.get("way") if frame.f_code.co_name == "__call__" else None
+            tracker = getattr(way, "tracker", None)
+            if isinstance(tracker, Tracker):
+                return tracker
+            frame = frame.f_back
+        return None
 
 
 def track_error(service: str, error_type: str) -> None:

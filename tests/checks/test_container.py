@@ -116,6 +116,7 @@ def test_a_container_that_sees_only_its_own_mount_finds_its_limit_there(
         tmp_path,
         {
             "proc/self/cgroup": GROUPS_V1.format(path),
+            "group/memory.limit_in_bytes": 1,
             "group/memory/memory.limit_in_bytes": 1_000,
             "group/memory/memory.usage_in_bytes": 700,
             "group/memory/memory.stat": "inactive_file 1\ntotal_inactive_file 200",
@@ -131,6 +132,7 @@ def test_version_1_has_a_limit_on_a_parent_too(tmp_path: Path) -> None:
         {
             "proc/self/cgroup": GROUPS_V1.format("/pod/app"),
             "group/memory/memory.limit_in_bytes": UNLIMITED_V1,
+            "group/memory/memory.usage_in_bytes": 9_999,
             "group/memory/pod/memory.limit_in_bytes": 400,
             "group/memory/pod/memory.usage_in_bytes": 100,
             "group/memory/pod/app/memory.limit_in_bytes": UNLIMITED_V1,

@@ -1,5 +1,6 @@
 """Checks made of functions: every kind of callable, sync and async, and calls that hang."""
 
+import asyncio
 import functools
 import gc
 import threading
@@ -242,3 +243,22 @@ def test_a_function_that_returns_after_the_loop_is_gone_does_no_harm(
             thread.join(5)
 
     assert check_threads() == 0
+
+
+def test_a_loop_that_is_closed_under_a_call_leaves_its_thread_unharmed(
+    gate: threading.Event,
+) -> None:
+    """An exception in a thread is a warning, and a warning is an error here."""
+    check = FunctionCheck(gate.wait, name="pay")
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(check())
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    assert check_threads() == 1
+    gate.set()
+    for thread in threading.enumerate():
+        if thread.name == THREAD:
+            thread.join(5)
+
+    assert check_threads() == 0
+    task.get_coro().close()

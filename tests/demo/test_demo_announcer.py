@@ -45,7 +45,7 @@ def test_it_is_a_notifier() -> None:
     [
         (AlertState.FIRING, "ALERT (warning)  payments is degraded: No answer"),
         (AlertState.NOTICE, "NOTICE (warning)  payments is degraded: No answer"),
-        (AlertState.RESOLVED, "ALL-CLEAR  payments is degraded: No answer (it lasted 20 s)"),
+        (AlertState.RESOLVED, "ALL-CLEAR  payments is degraded (it lasted 20 s)"),
     ],
 )
 async def test_each_state_has_its_word(state: AlertState, line: str) -> None:
