@@ -32,7 +32,7 @@ __all__ = ("Collector", "Exposition", "Page")
 _logger = logging.getLogger("holistic_asgi_monitor")
 
 SLICE_SECONDS = 0.001
-PIECE_CHARACTERS = 1 << 16
+PIECE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,21 +178,21 @@ class Exposition:
     async def _own_pieces(
         self, *, openmetrics: bool, names: Collection[str]
     ) -> AsyncIterator[bytes]:
-        parts: list[str] = []
+        parts: list[bytes] = []
         size = 0
         since = time.perf_counter()
         for text in self._blocks(openmetrics=openmetrics, names=names):
             parts.append(text)
             size += len(text)
-            if size >= PIECE_CHARACTERS:
-                yield "".join(parts).encode()
+            if size >= PIECE_BYTES:
+                yield b"".join(parts)
                 parts, size = [], 0
             if time.perf_counter() - since > SLICE_SECONDS:
                 await anyio.lowlevel.checkpoint()
                 since = time.perf_counter()
-        yield "".join(parts).encode()
+        yield b"".join(parts)
 
-    def _blocks(self, *, openmetrics: bool, names: Collection[str]) -> Iterator[str]:
+    def _blocks(self, *, openmetrics: bool, names: Collection[str]) -> Iterator[bytes]:
         for family in self._catalogue:
             if not names:
                 yield family.head(openmetrics=openmetrics)
@@ -201,7 +201,7 @@ class Exposition:
                 yield from _chosen(family, names, openmetrics=openmetrics)
 
 
-def _chosen(family: Family, names: Collection[str], *, openmetrics: bool) -> Iterator[str]:
+def _chosen(family: Family, names: Collection[str], *, openmetrics: bool) -> Iterator[bytes]:
     """The blocks of a family that is asked for by its name, or by those of some samples."""
     whole = family.name in names
     if not whole and not any(name in names for name in family.exposed_names):
@@ -209,11 +209,11 @@ def _chosen(family: Family, names: Collection[str], *, openmetrics: bool) -> Ite
     yield family.head(openmetrics=openmetrics)
     for block in family.blocks():
         lines = block.splitlines(keepends=True)
-        yield "".join(line for line in lines if whole or _sample_name(line) in names)
+        yield b"".join(line for line in lines if whole or _sample_name(line) in names)
 
 
-def _sample_name(line: str) -> str:
-    return line.split(" ", 1)[0].split("{", 1)[0]
+def _sample_name(line: bytes) -> str:
+    return line.split(b" ", 1)[0].split(b"{", 1)[0].decode()
 
 
 Encoder = Callable[["_View"], bytes]

@@ -1,7 +1,8 @@
 """The metric families: what the page shows, each with its HELP and TYPE from the start.
 
-A family keeps the prepared text of each of its series, so that a scrape only fills in numbers.
-It writes itself as blocks of lines for our page, and as a prometheus_client `Metric` for
+A family keeps the prepared text of each of its series, so that a scrape only fills in numbers;
+as bytes, which are filled in twice as fast as text and need no encoding of the whole page. It
+writes itself as blocks of lines for our page, and as a prometheus_client `Metric` for
 everything that reads registries.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import Metric
 
@@ -26,6 +27,7 @@ Pairs = list[tuple[str, str]]
 Sample = tuple[str, Pairs, float]
 
 SERIES_LIMIT = 1000
+STRETCH = 48
 _NANO = 1e9
 
 
@@ -47,10 +49,10 @@ class Family(ABC):
         """The names of the samples, as `name[]` filters them and as registries know them."""
         return [self.name]
 
-    def head(self, *, openmetrics: bool) -> str:
+    def head(self, *, openmetrics: bool) -> bytes:
         """The HELP and TYPE lines."""
         name = self.name if openmetrics else self.exposed_names[0]
-        return f"# HELP {name} {help_text(self.text)}\n# TYPE {name} {self.kind}\n"
+        return f"# HELP {name} {help_text(self.text)}\n# TYPE {name} {self.kind}\n".encode()
 
     def metric(self) -> Metric:
         """The family as prometheus_client's own type, with all its samples."""
@@ -63,11 +65,11 @@ class Family(ABC):
         """Label names with values, the constant labels among them."""
         return [*self._constant, *zip(self.labels, values, strict=True), *more]
 
-    def _prefix(self, suffix: str, values: Iterable[str], *more: tuple[str, str]) -> str:
-        return f"{self.name}{suffix}{label_text(self.pairs(values, *more))} "
+    def _prefix(self, suffix: str, values: Iterable[str], *more: tuple[str, str]) -> bytes:
+        return f"{self.name}{suffix}{label_text(self.pairs(values, *more))} ".encode()
 
     @abstractmethod
-    def blocks(self) -> Iterator[str]:
+    def blocks(self) -> Iterator[bytes]:
         """The sample lines, in blocks small enough to yield between them."""
 
     @abstractmethod
@@ -85,16 +87,16 @@ class _Scalar(Family):
     ) -> None:
         super().__init__(name, text, labels, constant=constant)
         self.values: dict[Labels, float] = {}
-        self._prefixes: dict[Labels, str] = {}
+        self._prefixes: dict[Labels, bytes] = {}
         self._warned = False
         if not labels and self.born:
             self.values[()] = 0.0
 
     born = True
 
-    def blocks(self) -> Iterator[str]:
+    def blocks(self) -> Iterator[bytes]:
         for labels, value in list(self.values.items()):
-            yield f"{self._known_prefix(labels)}{number(value)}\n"
+            yield b"%b%b\n" % (self._known_prefix(labels), number(value).encode())
 
     def samples(self) -> Iterator[Sample]:
         for labels, value in list(self.values.items()):
@@ -117,7 +119,7 @@ class _Scalar(Family):
             )
         return (OVERFLOW,) * len(labels)
 
-    def _known_prefix(self, labels: Labels) -> str:
+    def _known_prefix(self, labels: Labels) -> bytes:
         prefix = self._prefixes.get(labels)
         if prefix is None:
             prefix = self._prefixes[labels] = self._prefix(self.suffix, labels)
@@ -175,7 +177,7 @@ class Gauge(_Scalar):
         self.values.pop(labels, None)
         self._prefixes.pop(labels, None)
 
-    def blocks(self) -> Iterator[str]:
+    def blocks(self) -> Iterator[bytes]:
         """The sample lines, after a reading."""
         self._ask()
         yield from super().blocks()
@@ -213,19 +215,19 @@ class _Distribution(Family):
     ) -> None:
         super().__init__(name, text, labels, constant=constant)
         self.bounds = bounds
-        self._templates: dict[Labels, str] = {}
+        self._templates: dict[Labels, bytes] = {}
 
     @property
     def exposed_names(self) -> list[str]:
         """The three samples' names; the family's own leads, as its TYPE line wants it."""
         return [self.name, f"{self.name}_bucket", f"{self.name}_count", f"{self.name}_sum"]
 
-    def block(self, labels: Labels, counts: list[int], nanoseconds: int) -> str:
+    def block(self, labels: Labels, counts: list[int], nanoseconds: int) -> bytes:
         """The lines of one series, from its cumulative counts and its sum."""
         template = self._templates.get(labels)
         if template is None:
             template = self._templates[labels] = self._prepare(labels)
-        return template % (*counts, counts[-1], number(nanoseconds / _NANO))
+        return template % (*counts, counts[-1], number(nanoseconds / _NANO).encode())
 
     def series(self, labels: Labels, counts: list[int], nanoseconds: int) -> Iterator[Sample]:
         """The samples of one series, in the same order as its lines."""
@@ -237,13 +239,12 @@ class _Distribution(Family):
     def _bounds_text(self) -> list[str]:
         return [*(number(bound) for bound in self.bounds.le), "+Inf"]
 
-    def _prepare(self, labels: Labels) -> str:
+    def _prepare(self, labels: Labels) -> bytes:
         prefixes = [self._prefix("_bucket", labels, ("le", le)) for le in self._bounds_text()]
-        lines = [f"{prefix.replace('%', '%%')}%d.0\n" for prefix in prefixes]
-        count, total = (self._prefix(suffix, labels) for suffix in ("_count", "_sum"))
-        lines.append(f"{count.replace('%', '%%')}%d.0\n")
-        lines.append(f"{total.replace('%', '%%')}%s\n")
-        return "".join(lines)
+        prefixes.append(self._prefix("_count", labels))
+        lines = [b"%b%%d.0\n" % prefix.replace(b"%", b"%%") for prefix in prefixes]
+        total = self._prefix("_sum", labels).replace(b"%", b"%%")
+        return b"".join([*lines, b"%b%%b\n" % total])
 
 
 class Histogram(_Distribution):
@@ -267,7 +268,7 @@ class Histogram(_Distribution):
         """Count one duration; beyond the limit of series all go to the overflow."""
         self.bounds.observe(self._admit(labels), max(0, round(seconds * _NANO)))
 
-    def blocks(self) -> Iterator[str]:
+    def blocks(self) -> Iterator[bytes]:
         """The lines, one series at a time."""
         for labels, cells in list(self.cells.items()):
             yield self.block(labels, self.bounds.classic(cells), cells[-1])
@@ -303,18 +304,26 @@ class Requests(_Scalar):
     ) -> None:
         super().__init__(name, text, ("method", "endpoint", "status"), constant=constant)
         self._series = series
+        self._written: dict[tuple[str, str], tuple[int, bytes]] = {}
 
     @property
     def exposed_names(self) -> list[str]:
         """The one sample's name."""
         return [f"{self.name}_total"]
 
-    def blocks(self) -> Iterator[str]:
-        """The lines, one endpoint at a time."""
-        for found in list(self._series.endpoints.values()):
-            yield "".join(
-                f"{self._known_prefix(labels)}{count}.0\n" for labels, count in _statuses(found)
-            )
+    def blocks(self) -> Iterator[bytes]:
+        """The lines, one endpoint at a time; those of before where nothing was counted since."""
+        for key, found in list(self._series.endpoints.items()):
+            count = found.count
+            written = self._written.get(key)
+            if written is None or written[0] != count or not count:
+                written = self._written[key] = count, self._write(found)
+            yield written[1]
+
+    def _write(self, found: Endpoint) -> bytes:
+        return b"".join(
+            b"%b%d.0\n" % (self._known_prefix(labels), count) for labels, count in _statuses(found)
+        )
 
     def samples(self) -> Iterator[Sample]:
         """The samples of all endpoints."""
@@ -340,53 +349,62 @@ class Durations(_Distribution):
             name, text, ("method", "endpoint"), constant=constant, bounds=series.bounds
         )
         self._series = series
-        self._seen: dict[Labels, range] = {}
+        self._written: dict[Labels, tuple[int, bytes]] = {}
+        self._seen: dict[Labels, list[tuple[int, slice]]] = {}
+        self._parts = _split(series.bounds.slices)
 
-    def blocks(self) -> Iterator[str]:
-        """The lines, one endpoint at a time."""
-        for labels, counts, nanoseconds in self._read():
-            yield self.block(labels, counts, nanoseconds)
+    def blocks(self) -> Iterator[bytes]:
+        """The lines, one endpoint at a time; those of before where nothing was counted since."""
+        for labels, found in list(self._series.endpoints.items()):
+            count = found.count
+            written = self._written.get(labels)
+            if written is None or written[0] != count:
+                text = self.block(labels, self._classic(labels, found, count), _total(found))
+                written = self._written[labels] = count, text
+            yield written[1]
 
     def samples(self) -> Iterator[Sample]:
         """The samples of all endpoints."""
-        for labels, counts, nanoseconds in self._read():
-            yield from self.series(labels, counts, nanoseconds)
+        for labels, found in list(self._series.endpoints.items()):
+            counts = self._classic(labels, found, found.count)
+            yield from self.series(labels, counts, _total(found))
 
-    def _read(self) -> Iterator[tuple[Labels, list[int], int]]:
-        for found in list(self._series.endpoints.values()):
-            labels = (found.method, found.endpoint)
-            yield labels, self._classic(labels, found), sum(c[-1] for c in found.durations())
+    def _classic(self, labels: Labels, found: Endpoint, expected: int) -> list[int]:
+        """The cumulative counts, adding up only the cells that were in use before.
 
-    def _classic(self, labels: Labels, found: Endpoint) -> list[int]:
-        """The cumulative counts, counting only the buckets in use where these hold everything.
-
-        Most endpoints live in a handful of the buckets; as the number of requests is known from
-        the status counters, the sum over that handful proves that nothing lies outside.
+        Most endpoints live in a small part of the cells; as the number of requests is known from
+        the status counters, a sum over that part that equals it proves that nothing lies outside.
         """
-        if found.streamed is None:
-            quick = self._within(found.latency, self._seen.get(labels), found.count)
-            if quick is not None:
-                return quick
-        sets = [self.bounds.classic(cells) for cells in found.durations()]
-        counts = sets[0] if len(sets) == 1 else [sum(column) for column in zip(*sets, strict=True)]
-        self._seen[labels] = _used(counts)
-        return counts
+        known = self._seen.get(labels)
+        if found.streamed is None and known is not None:
+            counts = self._add_up(found.latency, known)
+            if counts[-1] == expected:
+                return counts
+        sets = found.durations()
+        cells = sets[0] if len(sets) == 1 else [a + b for a, b in zip(*sets, strict=True)]
+        self._seen[labels] = [part for part in self._parts if any(cells[part[1]])]
+        return self._add_up(cells, self._seen[labels])
 
-    def _within(self, cells: Cells, used: range | None, expected: int) -> list[int] | None:
-        if used is None:
-            return None
-        slices = self.bounds.slices
-        counts = [0] * used.start
+    def _add_up(self, cells: Cells, parts: list[tuple[int, slice]]) -> list[int]:
+        """Cumulative counts of the buckets, when only these parts of them hold anything."""
+        counts: list[int] = []
         total = 0
-        for index in used:
-            total += sum(cells[slices[index]])
-            counts.append(total)
-        if total != expected:
-            return None
-        counts.extend([total] * (len(slices) - used.stop))
+        for bucket, part in parts:
+            if bucket > len(counts):
+                counts.extend([total] * (bucket - len(counts)))
+            total += sum(cells[part])
+        counts.extend([total] * (len(self.bounds.slices) - len(counts)))
         return counts
 
 
-def _used(counts: list[int]) -> range:
-    first = next((index for index, count in enumerate(counts) if count), 0)
-    return range(first, counts.index(counts[-1]) + 1)
+def _split(slices: Sequence[slice]) -> list[tuple[int, slice]]:
+    """The cells of each bucket in short stretches, each with the bucket's number."""
+    return [
+        (bucket, slice(start, min(start + STRETCH, part.stop)))
+        for bucket, part in enumerate(slices)
+        for start in range(part.start, part.stop, STRETCH)
+    ]
+
+
+def _total(found: Endpoint) -> int:
+    return sum(cells[-1] for cells in found.durations())

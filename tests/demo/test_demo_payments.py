@@ -47,7 +47,7 @@ async def test_silence_is_payments_down_after_the_timeout() -> None:
         await Till(silent.getsockname()[1], timeout=0.05).ping()
 
 
-@pytest.mark.parametrize("words", [b"", b"no end of line", b"x" * 5000 + b"\n"])
+@pytest.mark.parametrize("words", [b"", b"no end of line", b"x" * 5000])
 async def test_a_client_that_talks_nonsense_breaks_nothing(till: Till, words: bytes) -> None:
     async with await anyio.connect_tcp("127.0.0.1", till.port) as stranger:
         if words:

@@ -6,8 +6,8 @@ a run in which nothing was wrapped proves nothing.
 """
 
 import functools
-import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,11 +21,14 @@ MANNERS = ("bare", "outside", "attach", "middleware", "disabled")
 """How an app gets its monitor; one that cannot have middleware gets it from outside."""
 
 CALLERS = (
-    ("starlette.testclient", "TestClient"),
-    ("httpx", "ASGITransport"),
-    ("httpx2", "ASGITransport"),
+    "starlette.testclient.TestClient.__init__",
+    "httpx.ASGITransport.__init__",
+    "httpx2.ASGITransport.__init__",
+    "falcon.testing.client.ASGIConductor.__init__",
+    "falcon.testing.client._simulate_request_asgi",
+    "asgiref.testing.ApplicationCommunicator.__init__",
 )
-"""The classes that are made with an app, to call it."""
+"""What is given an app, as `app` or in the first place after `self`, to call it."""
 
 
 class Wrapping:
@@ -41,9 +44,10 @@ class Wrapping:
         if self.manner == "bare":
             return
         setattr(Monitor, "__init__", self._noting(Monitor.__init__))
-        for module, name in CALLERS:
-            caller = getattr(importlib.import_module(module), name)
-            caller.__init__ = self._wrapping(caller.__init__)
+        for caller in CALLERS:
+            owner, _, name = caller.rpartition(".")
+            place = pkgutil.resolve_name(owner)
+            setattr(place, name, self._wrapping(getattr(place, name)))
 
     def requests(self) -> int:
         """How many requests all monitors have counted."""
@@ -63,12 +67,17 @@ class Wrapping:
 
         return make
 
-    def _wrapping(self, init: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(init)
-        def make(caller: Any, app: Any, *args: Any, **kwargs: Any) -> None:
-            init(caller, self._wrapped(app), *args, **kwargs)
+    def _wrapping(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(function)
+        first = next(name for name in signature.parameters if name != "self")
 
-        return make
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(*args, **kwargs)
+            given.arguments[first] = self._wrapped(given.arguments[first])
+            return function(*given.args, **given.kwargs)
+
+        return call
 
     def _wrapped(self, app: Any) -> Any:
         if isinstance(app, Monitor) or not _is_asgi3(app):

@@ -291,8 +291,11 @@ async def test_a_static_frontend_has_one_label_and_yields_to_routes(folder: Path
     (folder / "index.html").write_text("<p>hello")
     router = APIRouter(prefix="/in")
     router.frontend("/side", directory=folder)
+    sub = FastAPI()
+    sub.frontend("/", directory=folder)
     app = FastAPI()
     app.include_router(router, prefix="/r")
+    app.mount("/sub/{x}", sub)
     app.frontend("/", directory=folder)
 
     @app.get("/api/{x}")
@@ -300,14 +303,16 @@ async def test_a_static_frontend_has_one_label_and_yields_to_routes(folder: Path
         return x
 
     for visit in (Visitor(app), Visitor(Copying(app))):
-        asked = ["/style.css", "/any/thing", "/api/1", "/api/1/", "/r/in/side/style.css"]
-        assert [await visit.endpoint(path) for path in asked] == [
-            "/{path}",
-            "/{path}",
-            "/api/{x}",
-            "/api/{x}",
-            "/r/in/side/{path}",
-        ]
+        for path, endpoint in [
+            ("/style.css", "/{path}"),
+            ("/any/thing", "/{path}"),
+            ("/api/1", "/api/{x}"),
+            ("/api/1/", "/api/{x}"),
+            ("/r/in/side/style.css", "/r/in/side/{path}"),
+            ("/sub/1/style.css", "/sub/{x}/{path}"),
+            ("/sub/1/docs", "/sub/{x}/docs"),
+        ]:
+            assert await visit.endpoint(path) == endpoint
 
 
 class Anything(BaseRoute):

@@ -572,7 +572,7 @@ async def test_a_route_with_a_mind_of_its_own_is_asked() -> None:
         assert await visit.endpoint("/items/1") == "/items/{old}"
         assert await visit.endpoint("/items/1", **new) == "/items/{new}"
         assert await visit.endpoint("/items/1") == "/items/{old}"
-        assert await visit.endpoint("/v/items/1", root_path="/v", **new) == "/items/{new}"
+        assert await visit.endpoint("/items/items/1", root_path="/items", **new) == "/items/{new}"
 
 
 class Everything(BaseRoute):
@@ -614,6 +614,32 @@ async def test_a_route_that_cannot_be_read_costs_only_its_own_label(
         visit.routes.refresh()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "RuntimeError at " in caplog.text
+
+
+class Handler:
+    """An endpoint of a size of its own, so that one takes the place of another in memory."""
+
+    __slots__ = tuple(f"field_{number}" for number in range(50))
+
+
+class Fleeting(Route):
+    """A route whose endpoint is a new object whenever one looks."""
+
+    @property
+    def endpoint(self) -> Any:
+        return Handler()
+
+    @endpoint.setter
+    def endpoint(self, value: object) -> None:
+        pass
+
+
+async def test_what_is_gone_is_not_mistaken_for_what_comes() -> None:
+    routes = Routes(Starlette(routes=[Fleeting("/fleeting", page)]))
+    routes.refresh()
+    for stranger in [Handler() for _ in range(100)]:
+        scope = http_scope("/nowhere") | {"endpoint": stranger}
+        assert routes.locate(scope, "/nowhere", "", 200).endpoint is None
 
 
 @pytest.mark.parametrize("wrap", [lambda app: app, Copying], ids=["seen", "copied"])

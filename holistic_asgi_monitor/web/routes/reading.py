@@ -38,6 +38,7 @@ class Reader:
         self.certain = True
         self.steady = True
         self._above: list[object] = []
+        self._kept: list[object] = []
 
     def holds(self, app: object) -> bool:
         """Whether `app` is among the apps that were read."""
@@ -47,11 +48,12 @@ class Reader:
         """Read the routes of `app`, which stands below `prefix`."""
         self.branches[id(app)] = app
         self._above.append(app)
-        routes = self._watch(lambda: tuple(app.routes))
-        nodes = [node for route in routes for node in self._safely(route, prefix, trail)]
-        late = self._frontends(app, prefix, trail)
-        self._above.pop()
-        return Level(nodes, late)
+        try:
+            routes = self._watch(lambda: tuple(app.routes))
+            nodes = [node for route in routes for node in self._safely(route, prefix, trail)]
+            return Level(nodes, self._frontends(app, prefix, trail))
+        finally:
+            self._above.pop()
 
     def _watch(self, look: Callable[[], Sequence[Any]]) -> Sequence[Any]:
         seen = look()
@@ -135,6 +137,8 @@ class Reader:
         return leaf
 
     def _index(self, leaf: Leaf, *things: object) -> None:
+        # What is gone leaves its identity to others.
+        self._kept.extend(things)
         for thing in things:
             if thing is not None:
                 self.places.setdefault(id(thing), []).append(leaf)
@@ -145,17 +149,20 @@ class Reader:
         if look is None:
             return ()
         paths = [
-            prefix + getattr(group, "frontend_prefix", "") + route.path
+            getattr(group, "frontend_prefix", "") + route.path
             for group in self._watch(lambda: tuple(look()))
             for route in getattr(getattr(group, "original_route", group), "routes", ())
         ]
         self.certain = self.certain and not paths
-        return [_frontend(path.rstrip("/"), trail) for path in sorted(paths, key=len, reverse=True)]
+        return [
+            _frontend(prefix, path.rstrip("/"), trail)
+            for path in sorted(paths, key=len, reverse=True)
+        ]
 
 
-def _frontend(path: str, trail: Sequence[Branch]) -> Leaf:
+def _frontend(prefix: str, path: str, trail: Sequence[Branch]) -> Leaf:
     regex = re.compile(re.escape(path) + "(?:/|$)")
-    return Leaf(safe(path + _REST), None, regex, _HTTP, ("GET", "HEAD"), trail=trail)
+    return Leaf(safe(prefix + path + _REST), None, regex, _HTTP, ("GET", "HEAD"), trail=trail)
 
 
 def _is_mount(route: Any) -> bool:
