@@ -74,6 +74,7 @@ class Monitor:
     """
 
     __slots__ = ("__weakref__", "_block", "_parts", "_target", "_way")
+    __lends_attributes__ = True
 
     def __init__(
         self,

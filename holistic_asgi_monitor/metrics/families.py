@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
 
 from prometheus_client import Metric
 
@@ -27,7 +28,6 @@ Pairs = list[tuple[str, str]]
 Sample = tuple[str, Pairs, float]
 
 SERIES_LIMIT = 1000
-STRETCH = 48
 _NANO = 1e9
 
 
@@ -305,6 +305,7 @@ class Requests(_Scalar):
         super().__init__(name, text, ("method", "endpoint", "status"), constant=constant)
         self._series = series
         self._written: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self._lines: dict[tuple[str, str], list[tuple[bytes, Cells]]] = {}
 
     @property
     def exposed_names(self) -> list[str]:
@@ -317,13 +318,17 @@ class Requests(_Scalar):
             count = found.count
             written = self._written.get(key)
             if written is None or written[0] != count or not count:
-                written = self._written[key] = count, self._write(found)
+                written = self._written[key] = count, self._write(key, found)
             yield written[1]
 
-    def _write(self, found: Endpoint) -> bytes:
-        return b"".join(
-            b"%b%d.0\n" % (self._known_prefix(labels), count) for labels, count in _statuses(found)
-        )
+    def _write(self, key: tuple[str, str], found: Endpoint) -> bytes:
+        lines = self._lines.get(key, ())
+        if len(lines) != len(found.statuses):
+            lines = self._lines[key] = [
+                (self._prefix(self.suffix, (*key, _status_text(status))), cell)
+                for status, cell in list(found.statuses.items())
+            ]
+        return b"".join([b"%b%d.0\n" % (prefix, cell[0]) for prefix, cell in lines])
 
     def samples(self) -> Iterator[Sample]:
         """The samples of all endpoints."""
@@ -350,8 +355,6 @@ class Durations(_Distribution):
         )
         self._series = series
         self._written: dict[Labels, tuple[int, bytes]] = {}
-        self._seen: dict[Labels, list[tuple[int, slice]]] = {}
-        self._parts = _split(series.bounds.slices)
 
     def blocks(self) -> Iterator[bytes]:
         """The lines, one endpoint at a time; those of before where nothing was counted since."""
@@ -359,51 +362,14 @@ class Durations(_Distribution):
             count = found.count
             written = self._written.get(labels)
             if written is None or written[0] != count:
-                text = self.block(labels, self._classic(labels, found, count), _total(found))
+                text = self.block(labels, list(accumulate(found.buckets)), _total(found))
                 written = self._written[labels] = count, text
             yield written[1]
 
     def samples(self) -> Iterator[Sample]:
         """The samples of all endpoints."""
         for labels, found in list(self._series.endpoints.items()):
-            counts = self._classic(labels, found, found.count)
-            yield from self.series(labels, counts, _total(found))
-
-    def _classic(self, labels: Labels, found: Endpoint, expected: int) -> list[int]:
-        """The cumulative counts, adding up only the cells that were in use before.
-
-        Most endpoints live in a small part of the cells; as the number of requests is known from
-        the status counters, a sum over that part that equals it proves that nothing lies outside.
-        """
-        known = self._seen.get(labels)
-        if found.streamed is None and known is not None:
-            counts = self._add_up(found.latency, known)
-            if counts[-1] == expected:
-                return counts
-        sets = found.durations()
-        cells = sets[0] if len(sets) == 1 else [a + b for a, b in zip(*sets, strict=True)]
-        self._seen[labels] = [part for part in self._parts if any(cells[part[1]])]
-        return self._add_up(cells, self._seen[labels])
-
-    def _add_up(self, cells: Cells, parts: list[tuple[int, slice]]) -> list[int]:
-        """Cumulative counts of the buckets, when only these parts of them hold anything."""
-        counts: list[int] = []
-        total = 0
-        for bucket, part in parts:
-            if bucket > len(counts):
-                counts.extend([total] * (bucket - len(counts)))
-            total += sum(cells[part])
-        counts.extend([total] * (len(self.bounds.slices) - len(counts)))
-        return counts
-
-
-def _split(slices: Sequence[slice]) -> list[tuple[int, slice]]:
-    """The cells of each bucket in short stretches, each with the bucket's number."""
-    return [
-        (bucket, slice(start, min(start + STRETCH, part.stop)))
-        for bucket, part in enumerate(slices)
-        for start in range(part.start, part.stop, STRETCH)
-    ]
+            yield from self.series(labels, list(accumulate(found.buckets)), _total(found))
 
 
 def _total(found: Endpoint) -> int:

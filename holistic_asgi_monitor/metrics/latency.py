@@ -34,10 +34,11 @@ class Bounds:
     """The upper bounds of the cells, shared by every histogram with the same `le`s.
 
     `le` are the exported bounds in seconds, `upper` all bounds in nanoseconds, ascending; a set
-    of cells has `size` entries: `len(upper) + 1` counts and the sum.
+    of cells has `size` entries: `len(upper) + 1` counts and the sum. `bucket` gives the number of
+    the classic bucket that a cell belongs to; the last is the one without a bound.
     """
 
-    __slots__ = ("le", "size", "slices", "upper")
+    __slots__ = ("bucket", "le", "size", "slices", "upper")
 
     def __init__(self, le: Iterable[float]) -> None:
         self.le = tuple(sorted(set(le)))
@@ -46,13 +47,16 @@ class Bounds:
         self.size = len(self.upper) + 2
         ends = [0, *(bisect_left(self.upper, bound) + 1 for bound in exported), self.size - 1]
         self.slices = tuple(slice(start, end) for start, end in pairwise(ends))
+        self.bucket = [
+            number for number, part in enumerate(self.slices) for _ in range(part.start, part.stop)
+        ]
 
     def cells(self) -> Cells:
         """Fresh cells, all zero."""
         return [0] * self.size
 
     def observe(self, cells: Cells, nanoseconds: int) -> None:
-        """Count one duration; the request path does the same in line."""
+        """Count one duration."""
         cells[bisect_left(self.upper, nanoseconds)] += 1
         cells[-1] += nanoseconds
 

@@ -39,7 +39,7 @@ UNMATCHED = "_unmatched"
 OVERFLOW = "_overflow"
 JOURNAL_LENGTH = 256
 
-Target = tuple[Cells, Cells, Cells, object]
+Target = tuple[Cells, Cells, Cells, Cells, object]
 Entry = tuple[Target, int]
 
 
@@ -51,13 +51,14 @@ class Endpoint:
     `broken` counts exceptions that came after a status below 500 had been sent.
     """
 
-    __slots__ = ("broken", "endpoint", "latency", "method", "statuses", "streamed")
+    __slots__ = ("broken", "buckets", "endpoint", "latency", "method", "statuses", "streamed")
 
     def __init__(self, method: str, endpoint: str, bounds: Bounds) -> None:
         self.method = method
         self.endpoint = endpoint
         self.latency = bounds.cells()
         self.streamed: Cells | None = None
+        self.buckets = [0] * len(bounds.slices)
         self.statuses: dict[int, Cells] = {}
         self.broken = 0
 
@@ -85,8 +86,9 @@ class RequestSeries:
     """Every endpoint's numbers, bounded in their number whatever clients send.
 
     `endpoints`, `whole` and `whole_streamed` (the cells over all endpoints) are up to date whenever
-    they are read. `journal` is where the request path writes: cells, cells of the whole, status
-    counter, and anything that must be kept alive; and the duration in nanoseconds.
+    they are read. `journal` is where the request path writes: the target and the duration in
+    nanoseconds. A target is an endpoint's cells and buckets, the cells of the whole (which have no
+    sum), a status counter, and anything that must be kept alive.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class RequestSeries:
         self._labels: set[str] = set()
         self._exclude = exclude
         self._sink = Endpoint(OTHER, OTHER, bounds)
+        self._sunk = bounds.cells()
 
     @property
     def in_progress(self) -> int:
@@ -138,13 +141,13 @@ class RequestSeries:
             entries = journal[:size]
             del journal[:size]
             self._ended += size
-            upper = self.bounds.upper
-            for (cells, whole, count, _), nanoseconds in entries:
+            upper, bucket = self.bounds.upper, self.bounds.bucket
+            for (cells, buckets, whole, count, _), nanoseconds in entries:
                 index = bisect_left(upper, nanoseconds)
                 cells[index] += 1
                 cells[-1] += nanoseconds
+                buckets[bucket[index]] += 1
                 whole[index] += 1
-                whole[-1] += nanoseconds
                 count[0] += 1
 
     def find(self, method: str, endpoint: str | None) -> Endpoint:
@@ -170,8 +173,8 @@ class RequestSeries:
                 found.streamed = self.bounds.cells()
             cells, whole = found.streamed, self._whole_streamed
         if found is self._sink:
-            whole = cells
-        return cells, whole, found.status(status), alive
+            whole = self._sunk
+        return cells, found.buckets, whole, found.status(status), alive
 
     def write(self, target: Target, nanoseconds: int) -> None:
         """Write one finished request down."""

@@ -23,6 +23,8 @@ _INWARDS = (
 )
 _BY_PROTOCOL = "application_mapping"
 _MOST = 64
+_LENDS = "__lends_attributes__"
+"""Marks a class whose instances show the attributes of what they wrap as their own."""
 
 
 def layers(app: object) -> Iterator[object]:
@@ -34,7 +36,8 @@ def layers(app: object) -> Iterator[object]:
         if any(layer is other for other in met):
             continue
         met.append(layer)
-        yield layer
+        if not getattr(type(layer), _LENDS, False):
+            yield layer
         waiting.extend(_wrapped_by(layer))
 
 
