@@ -18,7 +18,7 @@ from holistic_asgi_monitor.parts import Parts
 from holistic_asgi_monitor.settings import Settings
 from holistic_asgi_monitor.usage.tracking import Current
 from holistic_asgi_monitor.web.lifespan import Lifespan
-from holistic_asgi_monitor.web.requests import BODY, MARK, Exchange
+from holistic_asgi_monitor.web.requests import MARK, Exchange
 from holistic_asgi_monitor.web.websockets import Connection
 
 __all__ = ("Monitor",)
@@ -37,6 +37,7 @@ class _Way:
 
     __slots__ = (
         "app",
+        "company",
         "endpoints",
         "lifespan",
         "note_user",
@@ -50,6 +51,7 @@ class _Way:
 
     def __init__(self, app: ASGIApp, parts: Parts, user_id: _UserId | None) -> None:
         self.app = app
+        self.company = Current.company
         self.lifespan = Lifespan(app, parts.run)
         self.observed = "http" if parts.settings.enabled else "nothing"
         self.endpoints = parts.endpoints
@@ -129,7 +131,8 @@ class Monitor:
         """Serve one ASGI scope: count a request, answer our own paths, pass all else on."""
         # One look at ourselves: because of __getattr__ each of them is slow.
         way = self._way
-        if scope["type"] != way.observed or (Current.several and MARK in scope):
+        company = way.company
+        if scope["type"] != way.observed or (company.several and MARK in scope):
             await self._aside(scope, receive, send)
             return
         if not way.lifespan.serving:
@@ -140,16 +143,16 @@ class Monitor:
             if own is not None:
                 await way.endpoints(own, scope, receive, send)
                 return
-        if Current.several:
+        if company.several:
             scope[MARK] = True
-            if Current.used:
+            if company.asked:
                 Current.request.set(way.tracker)
         way.series.started += 1
         exchange = Exchange()
         exchange.paths, exchange.scope = way.paths, scope
         exchange.server_receive, exchange.server_send = receive, send
         exchange.path, exchange.root_path = path, root_path
-        exchange.status, exchange.gone, exchange.final = 0, False, BODY
+        exchange.status, exchange.gone = 0, False
         exchange.start = perf_counter_ns()
         try:
             await way.app(scope, exchange.receive, exchange.send)
@@ -159,7 +162,7 @@ class Monitor:
         finally:
             if exchange.start:
                 exchange.left_open()
-            if Current.several:
+            if company.several:
                 scope.pop(MARK, None)
             if way.user_id is not None:
                 way.note_user(way.user_id, scope)

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
@@ -16,6 +17,7 @@ from holistic_asgi_monitor.usage.activity import Activity
 
 __all__ = (
     "OPENAI_OUTCOMES",
+    "Company",
     "Current",
     "Tracker",
     "set_user",
@@ -133,18 +135,25 @@ class Tracker:
             self._fault("tracking")
 
 
+@dataclass(slots=True)
+class Company:
+    """Whether a monitor is alone in its process.
+
+    `several` monitors mean that requests must show whose they are; `asked` says that somebody
+    wanted to know whose request he is in, which until then nobody misses.
+    """
+
+    several: bool = False
+    asked: bool = False
+
+
 class Current:
     """Which tracker the functions below act on: the request's, else the one started last."""
 
     request: ClassVar[ContextVar[Tracker | None]] = ContextVar(
         "holistic_asgi_monitor", default=None
     )
-    several: ClassVar[bool] = False
-    """Whether more than one monitor lives in this process: only then requests carry theirs."""
-
-    used: ClassVar[bool] = False
-    """Whether anybody has asked yet: until then nobody misses what requests could carry."""
-
+    company: ClassVar[Company] = Company()
     _living: ClassVar[weakref.WeakSet[Tracker]] = weakref.WeakSet()
     _last: ClassVar[weakref.ref[Tracker] | None] = None
 
@@ -152,7 +161,7 @@ class Current:
     def born(cls, tracker: Tracker) -> None:
         """Note that there is a tracker."""
         cls._living.add(tracker)
-        cls.several = cls.several or len(cls._living) > 1
+        cls.company.several = cls.company.several or len(cls._living) > 1
 
     @classmethod
     def started(cls, tracker: Tracker) -> None:
@@ -162,8 +171,8 @@ class Current:
     @classmethod
     def tracker(cls) -> Tracker | None:
         """The tracker to act on, or None where no monitor has been started."""
-        if cls.several and not cls.used:
-            cls.used = True
+        if cls.company.several and not cls.company.asked:
+            cls.company.asked = True
             cls.request.set(cls._of_the_request_on_the_stack())
         return cls.request.get() or cls._latest()
 

@@ -24,10 +24,10 @@ import anyio
 from starlette.types import Message, Receive, Scope, Send
 
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
-from holistic_asgi_monitor.metrics.series import JOURNAL_LENGTH, METHODS, Target
+from holistic_asgi_monitor.metrics.series import METHODS, PENDING_LENGTH, Target
 from holistic_asgi_monitor.web.routes import Routes
 
-__all__ = ("BODY", "LEFT", "MARK", "Exchange", "Failure", "RequestPath", "client_left")
+__all__ = ("LEFT", "MARK", "Exchange", "Failure", "RequestPath", "client_left")
 
 _logger = logging.getLogger("holistic_asgi_monitor")
 
@@ -36,7 +36,7 @@ MARK = "holistic_asgi_monitor"
 
 FAILURES_KEPT = 100
 
-BODY = "http.response.body"
+_BODY = "http.response.body"
 _START = "http.response.start"
 _TRAILERS = "http.response.trailers"
 _ENDS = frozenset(("http.response.pathsend", "http.response.zerocopysend", _TRAILERS))
@@ -163,13 +163,12 @@ class Exchange:
     """One HTTP request on its way through: stands between the application and the server.
 
     Whoever makes one fills in its slots: a constructor would cost as much as all the counting.
-    `start` is the time of arrival in nanoseconds, and 0 once the request has been counted;
-    `status` is 0 before the response, and negative from its second body message on; `final` is
-    the kind of message that carries the last byte.
+    `start` is the time of arrival in nanoseconds, negative while trailers are to come, and 0 once
+    the request has been counted; `status` is 0 before the response, and negative once there is
+    more than one body message.
     """
 
     __slots__ = (
-        "final",
         "gone",
         "path",
         "paths",
@@ -181,7 +180,6 @@ class Exchange:
         "status",
     )
 
-    final: str
     gone: bool
     path: str
     paths: RequestPath
@@ -209,26 +207,26 @@ class Exchange:
         """
         try:
             kind = message["type"]
-            if kind == BODY:
+            if kind == _BODY:
                 if message.get("more_body"):
                     if self.status > 0:
                         self.status = -self.status
-                elif self.start and self.final is BODY:
+                elif self.start > 0:
                     took = perf_counter_ns() - self.start
                     self.start = 0
                     paths, scope, status = self.paths, self.scope, self.status
                     target = paths.known.get((id(scope.get("route")), scope["method"], status))
                     if target is None:
                         target = paths.find(self, status)
-                    series = paths.series
-                    series.journal.append((target, took))
-                    if len(series.journal) >= JOURNAL_LENGTH:
-                        series.fold()
+                    pending = target.pending
+                    pending.append(took)
+                    if len(pending) >= PENDING_LENGTH:
+                        paths.series.fold_in(target)
             elif kind == _START:
                 if not self.status:
                     self.status = message["status"]
                 if message.get("trailers"):
-                    self.final = _TRAILERS
+                    self.start = -self.start
             elif kind in _ENDS:
                 self._sent_otherwise(kind, message)
         except Exception:
@@ -236,19 +234,19 @@ class Exchange:
             self.paths.fault("requests")
         return self.server_send(message)
 
-    # What asks whether `send` is a coroutine function (asgiref does) must hear yes.
+    # Who asks whether `send` is a coroutine function (asgiref does) must hear yes.
     mark_coroutine_function(send)
 
     def _sent_otherwise(self, kind: str, message: Message) -> None:
         """End with trailers, or with a body that the server reads from a file."""
         more = message.get("more_trailers" if kind == _TRAILERS else "more_body")
-        if not more and (kind == self.final or self.final is BODY):
+        if not more and (kind == _TRAILERS or self.start > 0):
             self.finish(self.status)
 
     def finish(self, status: int) -> None:
         """Count the request unless it has been counted."""
         if self.start:
-            took = perf_counter_ns() - self.start
+            took = perf_counter_ns() - abs(self.start)
             self.start = 0
             self.paths.series.write(self.paths.find(self, status), took)
 

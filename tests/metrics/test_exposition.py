@@ -94,9 +94,7 @@ async def test_every_family_has_its_help_and_type_from_the_start():
 
     for family in families:
         assert re.search(rf"^# HELP {family.exposed_names[0]} \S", body, re.MULTILINE)
-        assert re.search(
-            rf"^# TYPE {family.exposed_names[0]} {family.kind}$", body, re.MULTILINE
-        )
+        assert re.search(rf"^# TYPE {family.exposed_names[0]} {family.kind}$", body, re.MULTILINE)
 
 
 LABELS = st.text(max_size=40)
@@ -231,9 +229,7 @@ class Unwritable:
 
 @pytest.mark.parametrize("collector", [Raising, Unwritable])
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])
-async def test_a_failing_collector_of_the_application_costs_only_itself(
-    collector, accept, caplog
-):
+async def test_a_failing_collector_of_the_application_costs_only_itself(collector, accept, caplog):
     families = catalogue()
     registry = CollectorRegistry()
     page, _ = Exposition.of(families, registry)

@@ -3,11 +3,14 @@
 import re
 import sys
 import threading
+from itertools import accumulate
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from holistic_asgi_monitor.metrics.latency import Bounds
-from holistic_asgi_monitor.metrics.series import JOURNAL_LENGTH, RequestSeries
+from holistic_asgi_monitor.metrics.series import PENDING_LENGTH, RequestSeries
 
 BOUNDS = Bounds((0.1, 1.0))
 
@@ -89,25 +92,43 @@ def test_excluded_endpoints_leave_no_trace():
     assert BOUNDS.count(series.whole) == 0
 
 
-def test_the_journal_is_folded_before_anybody_reads():
+def pending(series):
+    return sum(len(target.pending) for target in series._targets.values())
+
+
+def test_what_is_pending_is_folded_before_anybody_reads():
     series = make()
     found = series.find("GET", "/a")
     for _ in range(5):
         series.observe(found, 200, 1_000_000, streamed=False)
 
-    assert len(series.journal) == 5
+    assert pending(series) == 5
     assert series.endpoints["GET", "/a"].count == 5
-    assert len(series.journal) == 0
+    assert pending(series) == 0
 
 
-def test_the_journal_never_grows_beyond_its_length():
+def test_what_is_pending_never_grows_beyond_its_length():
     series = make()
     found = series.find("GET", "/a")
-    for _ in range(3 * JOURNAL_LENGTH + 1):
+    for _ in range(3 * PENDING_LENGTH + 1):
         series.observe(found, 200, 1_000_000, streamed=False)
-        assert len(series.journal) < JOURNAL_LENGTH
+        assert pending(series) < PENDING_LENGTH
 
-    assert series.endpoints["GET", "/a"].count == 3 * JOURNAL_LENGTH + 1
+    assert series.endpoints["GET", "/a"].count == 3 * PENDING_LENGTH + 1
+
+
+@given(st.lists(st.integers(min_value=0, max_value=10**12), max_size=400))
+def test_folding_equals_counting_one_by_one(durations):
+    series = make()
+    found = series.find("GET", "/a")
+    expected = BOUNDS.cells()
+    for nanoseconds in durations:
+        series.observe(found, 200, nanoseconds, streamed=False)
+        BOUNDS.observe(expected, nanoseconds)
+
+    assert series.endpoints["GET", "/a"].latency == expected
+    assert list(accumulate(found.buckets)) == BOUNDS.classic(expected)
+    assert series.whole[:-1] == expected[:-1]
 
 
 def test_several_threads_count_exactly():
@@ -134,7 +155,7 @@ def test_several_threads_count_exactly():
     assert BOUNDS.count(series.whole) == 40_000
 
 
-def test_in_progress_falls_with_the_entry_not_with_the_fold():
+def test_in_progress_falls_with_the_last_byte_not_with_the_fold():
     series = make()
     series.started += 1
     assert series.in_progress == 1

@@ -32,9 +32,7 @@ class Clockwork:
         return self.windows.window(seconds, self.now)
 
     async def day(self):
-        return {
-            row.endpoint: row.window.count async for row in self.windows.endpoints(self.now)
-        }
+        return {row.endpoint: row.window.count async for row in self.windows.endpoints(self.now)}
 
 
 @pytest.fixture

@@ -122,7 +122,5 @@ def sample(text: str, name: str, labels: Iterable[str] = ()) -> list[str]:
     """The values of the page's lines of one name whose labels contain all of `labels`."""
     pattern = re.compile(rf"^{re.escape(name)}(\{{.*\}})? (\S+)$", re.MULTILINE)
     return [
-        value
-        for found, value in pattern.findall(text)
-        if all(label in found for label in labels)
+        value for found, value in pattern.findall(text) if all(label in found for label in labels)
     ]

@@ -256,9 +256,7 @@ async def test_metrics_speaks_openmetrics_and_filters_by_name():
     monitor = monitored()
     await get(monitor, "/items")
     accept = [(b"accept", b"application/openmetrics-text; version=1.0.0")]
-    exchange = await get(
-        monitor, "/metrics?name[]=holisticos_requests_total", headers=accept
-    )
+    exchange = await get(monitor, "/metrics?name[]=holisticos_requests_total", headers=accept)
 
     assert exchange.headers["content-type"].startswith("application/openmetrics-text")
     assert exchange.body.endswith(b"# EOF\n")

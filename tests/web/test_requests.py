@@ -623,7 +623,7 @@ async def test_a_mounted_monitor_labels_relative_to_its_own_app():
 PARTS = {
     "routes": ("_parts.routes", "locate"),
     "series": ("_parts.catalogue.series", "find"),
-    "journal": ("_parts.catalogue.series", "fold"),
+    "folding": ("_parts.catalogue.series", "fold_in"),
     "errors": ("_parts.paths", "failed"),
 }
 
