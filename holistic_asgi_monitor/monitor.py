@@ -235,7 +235,9 @@ class Monitor:
         self._parts.draining = True
 
     async def __aenter__(self) -> Self:
-        """Watch without a server, for the time of a block."""
+        """Watch without a server, for the time of a block; not where it is switched off."""
+        if not self.settings.enabled:
+            return self
         self._block = self._way.lifespan.running()
         await self._block.__aenter__()
         return self

@@ -39,6 +39,7 @@ __all__ = ("Parts",)
 _logger = logging.getLogger("holistic_asgi_monitor")
 
 TRAFFIC_SECONDS = WINDOWS["5m"]
+_NOT_YET = ("ALERTMANAGER_URL", "MONITOR_HEARTBEAT_URL", "MONITOR_WEBHOOK_URL", "SLACK_BOT_TOKEN")
 
 
 class Parts:
@@ -83,9 +84,15 @@ class Parts:
         Current.born(self.tracker)
 
     def _build_checks(self, checks: Sequence[Check] | None) -> None:
-        self.system = check_room.System().configured(self.settings)
         self.traffic = Traffic(self._traffic_window, self.settings)
-        chosen = [self.system] if checks is None else list(checks)
+        given = [check_room.System()] if checks is None else list(checks)
+        chosen = [
+            check.configured(self.settings) if isinstance(check, check_room.System) else check
+            for check in given
+        ]
+        systems = [check for check in chosen if isinstance(check, check_room.System)]
+        # The gauges and the statistics read the machine, whether or not it is checked.
+        self.system = systems[0] if systems else check_room.System().configured(self.settings)
         self.runner = Runner(
             [*chosen, self.traffic],
             timeout=self.settings.check_timeout_seconds,
@@ -147,7 +154,7 @@ class Parts:
             self._announced = True
             _logger.info("%s", self.endpoints.explanation)
             self._warn_of_hidden_routes()
-        self.runner.validate()
+            self._warn_of_unknown_checks()
         await self.watch.run()
 
     def add_check(self, function: Callable[..., Any], **options: Any) -> None:
@@ -191,6 +198,22 @@ class Parts:
                     "The app has a route at %s, where the monitor answers: move the monitor's "
                     "with MONITOR_HEALTH_PATH, MONITOR_METRICS_PATH or MONITOR_PREFIX",
                     path,
+                )
+
+    def _warn_of_unknown_checks(self) -> None:
+        """Say which checks are named that do not exist; own checks may still be added."""
+        named = {
+            "MONITOR_REQUIRED_CHECKS": self.settings.required_checks or (),
+            "MONITOR_READY_CHECKS": self.settings.ready_checks,
+        }
+        for variable, names in named.items():
+            unknown = [name for name in names if name not in self.runner.names]
+            if unknown:
+                _logger.warning(
+                    "%s names %s, and there is no such check now; the checks are %s",
+                    variable,
+                    ", ".join(unknown),
+                    ", ".join(self.runner.names),
                 )
 
     def _users(self) -> Mapping[str, int]:
@@ -248,6 +271,9 @@ def _from_environment() -> Settings:
     for name, closest in Settings.unknown_variables(os.environ):
         hint = f"; did you mean {closest}?" if closest else ""
         _logger.warning("The variable %s is not one of the monitor's%s", name, hint)
+    for name in _NOT_YET:
+        if os.environ.get(name):
+            _logger.warning("%s is set, but this version does not use it yet", name)
     return Settings.from_env()
 
 

@@ -13,10 +13,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import anyio
+from anyio.abc import TaskGroup
 
 from holistic_asgi_monitor.alerts.incidents import Observation
 from holistic_asgi_monitor.alerts.outbox import Outbox
 from holistic_asgi_monitor.checks.runner import Runner
+from holistic_asgi_monitor.failures import described
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.windows import Windows
 from holistic_asgi_monitor.model import CheckResult, Report, Status
@@ -29,6 +31,7 @@ _logger = logging.getLogger("holistic_asgi_monitor")
 SAMPLE_SECONDS = 5.0
 LAG_PROBE_SECONDS = 0.25
 STALE_INTERVALS = 3
+SLOW_SECONDS = 1.0
 _GAUGE = {
     Status.HEALTHY: 0,
     Status.DEGRADED: 1,
@@ -68,6 +71,8 @@ class Watch:
         self._snapshot: Report | None = None
         self._taken = 0.0
         self._last_round: Mapping[str, CheckResult] | None = None
+        self._busy: set[str] = set()
+        self._rounds: TaskGroup
         self._wake: anyio.Event | None = None
         self.lag_seconds = 0.0
         self.running = False
@@ -76,8 +81,10 @@ class Watch:
     async def run(self) -> None:
         """Watch until cancelled."""
         self.running = True
+        self._busy.clear()
         try:
             async with anyio.create_task_group() as group:
+                self._rounds = group
                 group.start_soon(self._outbox.run)
                 group.start_soon(self._forever, self._probe_lag, LAG_PROBE_SECONDS)
                 group.start_soon(self._forever, self._sample, SAMPLE_SECONDS)
@@ -133,22 +140,49 @@ class Watch:
         while True:
             try:
                 await step()
-            except Exception:
+            except Exception as error:
                 # One failing step must end neither the watch nor the application beside it.
-                _logger.exception("A step of the watch failed; it goes on")
+                _logger.error("A step of the watch failed, and it goes on: %s", described(error))
                 await anyio.sleep(self._settings.recheck_seconds)
             await anyio.sleep(every)
 
     async def _next_round(self) -> None:
         now = self._clock()
-        due = [name for name in self._runner.names if self._due.get(name, now) <= now]
-        if due:
-            await self.round(due)
-            return
+        for names in self._due_sets(now):
+            self._busy |= set(names)
+            self._rounds.start_soon(self._round_of, names)
         self._wake = anyio.Event()
-        next_due = min(self._due.values(), default=now + self._settings.check_interval_seconds)
-        with anyio.move_on_after(next_due - now):
+        waiting = [due for name, due in self._due.items() if name not in self._busy]
+        soonest = min(waiting, default=now + self._settings.check_interval_seconds)
+        with anyio.move_on_after(max(0.0, soonest - now)):
             await self._wake.wait()
+
+    def _due_sets(self, now: float) -> list[list[str]]:
+        """The checks that are due: the quick ones together, each slow one on its own."""
+        due = [
+            name
+            for name in self._runner.names
+            if name not in self._busy and self._due.get(name, now) <= now
+        ]
+        slow = [name for name in due if self._took(name) > SLOW_SECONDS]
+        quick = [name for name in due if name not in slow]
+        return [[name] for name in slow] + ([quick] if quick else [])
+
+    def _took(self, name: str) -> float:
+        last = self._results.get(name)
+        return (last.response_time_ms or 0.0) / 1000 if last is not None else 0.0
+
+    async def _round_of(self, names: list[str]) -> None:
+        try:
+            await self.round(names)
+        except Exception as error:
+            # As in _forever; the checks come round again after an interval.
+            _logger.error("A round of checks failed, and goes on: %s", described(error))
+            later = self._clock() + self._settings.recheck_seconds
+            self._due.update(dict.fromkeys(names, later))
+        finally:
+            self._busy -= set(names)
+            self.wake()
 
     async def _sample(self) -> None:
         self._refresh()
@@ -176,7 +210,10 @@ class Watch:
         return self._runner.check(name).interval or self._settings.check_interval_seconds
 
     def _longest_age(self) -> float:
-        return STALE_INTERVALS * self._settings.check_interval_seconds
+        """Three intervals, and the time that a round itself may take."""
+        timeouts = [self._runner.check(name).timeout for name in self._runner.names]
+        longest = max(timeout or self._settings.check_timeout_seconds for timeout in timeouts)
+        return STALE_INTERVALS * self._settings.check_interval_seconds + longest
 
     def _age(self) -> float | None:
         return None if self._snapshot is None else self._clock() - self._taken
@@ -196,6 +233,7 @@ class Watch:
     def _publish(self, results: Mapping[str, CheckResult]) -> None:
         for name, result in results.items():
             if result.status is Status.SKIPPED:
+                self._catalogue.health_status.forget(name)
                 continue
             self._catalogue.health_status.set(name, value=_GAUGE[result.status])
             if result.response_time_ms is not None:

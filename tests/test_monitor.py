@@ -281,9 +281,7 @@ class TestWatching:
             await send({"type": "lifespan.shutdown.complete"})
 
         monitor = watched(app)
-        exchange = Exchange(
-            incoming=[{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-        )
+        exchange = Exchange(incoming=[{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
         await exchange.run(monitor, {"type": "lifespan", "state": {}})
 
         assert events == ["app started", "app stopped"]
@@ -369,6 +367,51 @@ class TestWatching:
             with anyio.fail_after(5):
                 await done.wait()
 
+    @pytest.mark.parametrize("variable", ["required_checks", "ready_checks"])
+    async def test_a_check_named_that_does_not_exist_is_one_warning(self, variable, caplog):
+        """The watch must go on: own checks may be added at any time."""
+        settings = Settings(service="test", **{variable: ("databse",)})
+        monitor = watched(settings=settings)
+        async with monitor:
+            await monitor.report(fresh=True)
+            assert monitor._parts.watch.running
+
+        assert "names databse" in caplog.text
+
+    async def test_a_slow_check_does_not_hold_up_the_others(self):
+        settings = Settings(service="test", check_interval_seconds=0.02, recheck_seconds=0.01)
+        monitor = watched(settings=settings)
+        slow_calls, fast_calls = [], []
+        done = anyio.Event()
+
+        @monitor.check("slow", timeout=30)
+        async def slow():
+            slow_calls.append(1)
+            if len(slow_calls) == 1:
+                return CheckResult(Status.HEALTHY, response_time_ms=5_000)
+            await done.wait()
+            return None
+
+        @monitor.check("fast")
+        async def fast():
+            fast_calls.append(len(slow_calls))
+            if fast_calls.count(2) > 5:
+                done.set()
+
+        async with monitor:
+            with anyio.fail_after(5):
+                await done.wait()
+
+    async def test_switched_off_nothing_is_watched_in_a_block(self):
+        memory = notifiers.Memory()
+        settings = Settings(service="test", enabled=False)
+        monitor = watched(settings=settings, notifiers=[memory])
+        async with monitor:
+            await anyio.sleep(0.01)
+            assert not monitor._parts.watch.running
+            monitor.alert(Severity.INFO, "Never sent")
+        assert memory.alerts == []
+
     async def test_a_failing_step_of_the_watch_does_not_end_it(self, monkeypatch, caplog):
         settings = Settings(service="test", check_interval_seconds=0.01, recheck_seconds=0.01)
         monitor = watched(settings=settings)
@@ -389,6 +432,7 @@ class TestWatching:
             with anyio.fail_after(5):
                 await done.wait()
         assert "goes on" in caplog.text
+        assert "RuntimeError" in caplog.text
 
 
 class TestTracking:
@@ -456,6 +500,21 @@ class TestTracking:
         monitor.track_error(None, None)
 
         assert "monitor_faults_total" in caplog.text
+
+    async def test_labels_that_no_page_can_carry_are_made_safe(self):
+        monitor = watched()
+        monitor.track_request("GET", "/odd\ud800", 200, 0.1)
+        monitor.track_request("GET", 5, 200, 0.1)
+        page = await get(monitor, "/metrics")
+
+        assert page.status == 200
+        assert sample(page.body.decode(), "holisticos_requests_total", ['endpoint="5"', "200"])
+
+    def test_unknown_outcomes_of_openai_calls_are_one(self):
+        monitor = watched()
+        monitor.track_openai_call("gpt", "weird")
+
+        assert set(self.families(monitor).openai_calls.values) == {("gpt", "_OTHER")}
 
     def test_requests_from_elsewhere_can_be_tracked(self):
         monitor = watched()

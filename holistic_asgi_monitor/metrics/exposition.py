@@ -15,14 +15,17 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 from prometheus_client import REGISTRY, CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
 
+from holistic_asgi_monitor.failures import described
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.families import Family
 from holistic_asgi_monitor.model import ConfigurationError
@@ -33,6 +36,8 @@ _logger = logging.getLogger("holistic_asgi_monitor")
 
 SLICE_SECONDS = 0.001
 PIECE_BYTES = 1 << 16
+PATIENCE_SECONDS = 3.0
+_END = b"# EOF\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +174,24 @@ class Exposition:
         pieces = [piece async for piece in self._own_pieces(openmetrics=openmetrics, names=names)]
         view = _View(self._registries, self._ours, names, self._warned)
 
-        def finish() -> list[bytes]:
-            all_pieces = [*pieces, _encoded(view, encoder, openmetrics=openmetrics)]
-            return _gzipped(all_pieces) if compress else all_pieces
+        theirs = await self._theirs(view, encoder, openmetrics=openmetrics)
+        pieces.append(theirs)
+        if compress:
+            pieces = await anyio.to_thread.run_sync(_gzipped, pieces, limiter=_threads("compression", 1))
+        return Page(content_type, pieces, compress)
 
-        return Page(content_type, await anyio.to_thread.run_sync(finish), compress)
+    async def _theirs(self, view: _View, encoder: Encoder, *, openmetrics: bool) -> bytes:
+        """The user's part, if it comes in time: his collectors must not hold up our page."""
+        limiter = _threads("collectors", 2)
+        if limiter.available_tokens >= 1:
+            with anyio.move_on_after(PATIENCE_SECONDS):
+                return await anyio.to_thread.run_sync(
+                    partial(_encoded, view, encoder, openmetrics=openmetrics),
+                    abandon_on_cancel=True,
+                    limiter=limiter,
+                )
+        view.late()
+        return _END if openmetrics else b""
 
     async def _own_pieces(
         self, *, openmetrics: bool, names: Collection[str]
@@ -194,11 +212,18 @@ class Exposition:
 
     def _blocks(self, *, openmetrics: bool, names: Collection[str]) -> Iterator[bytes]:
         for family in self._catalogue:
-            if not names:
-                yield family.head(openmetrics=openmetrics)
-                yield from family.blocks()
-            else:
-                yield from _chosen(family, names, openmetrics=openmetrics)
+            try:
+                if not names:
+                    yield family.head(openmetrics=openmetrics)
+                    yield from family.blocks()
+                else:
+                    yield from _chosen(family, names, openmetrics=openmetrics)
+            except Exception as error:
+                # One family that cannot be written must not cost the page.
+                self._catalogue.faults.inc("exposition")
+                if family.name not in self._warned:
+                    self._warned.add(family.name)
+                    _logger.error("%s could not be written: %s", family.name, described(error))
 
 
 def _chosen(family: Family, names: Collection[str], *, openmetrics: bool) -> Iterator[bytes]:
@@ -216,7 +241,7 @@ def _sample_name(line: bytes) -> str:
     return line.split(b" ", 1)[0].split(b"{", 1)[0].decode()
 
 
-Encoder = Callable[["_View"], bytes]
+Encoder = Callable[["_One"], bytes]
 
 
 class _View:
@@ -245,7 +270,8 @@ class _View:
                         if metric.name not in seen and not self._clashes(metric):
                             seen.add(metric.name)
                             found.append(metric)
-            except Exception as error:
+            except BaseException as error:
+                # In a thread of its own, whatever it is must end here.
                 self._warn_once(
                     f"collector {type(error).__name__}",
                     "A collector of the application raised %s: its metrics are left out.",
@@ -269,6 +295,15 @@ class _View:
         )
         return True
 
+    def late(self) -> None:
+        """Say once that the user's part did not come in time."""
+        self._warn_once(
+            "late",
+            "The application's own collectors did not answer within %g s: its metrics are left "
+            "out until they do",
+            PATIENCE_SECONDS,
+        )
+
     def unwritable(self, error: Exception) -> None:
         """Say once that the user's part could not be written."""
         name = type(error).__name__
@@ -285,13 +320,36 @@ class _View:
 
 
 def _encoded(view: _View, encoder: Encoder, *, openmetrics: bool) -> bytes:
-    """The user's part; where it cannot be written, only what ends the page properly."""
-    try:
-        return encoder(view)
-    except Exception as error:
-        # One malformed family of the application must not cost the whole page.
-        view.unwritable(error)
-        return b"# EOF\n" if openmetrics else b""
+    """The user's part, family by family; what cannot be written is left out."""
+    parts = []
+    for metric in view.collect():
+        try:
+            parts.append(encoder(_One(metric)).removesuffix(_END))
+        except Exception as error:
+            # One malformed family of the application must not cost the others.
+            view.unwritable(error)
+    return b"".join([*parts, _END] if openmetrics else parts)
+
+
+def _threads(purpose: str, number: int) -> anyio.CapacityLimiter:
+    """Worker threads of our own in this event loop, so that the application keeps all of its."""
+    variable = RunVar[anyio.CapacityLimiter](f"holistic_asgi_monitor {purpose}")
+    limiter = variable.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(number)
+        variable.set(limiter)
+    return limiter
+
+
+class _One:
+    """One family, as the encoders want it."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterable[Metric]:
+        """The family."""
+        return [self._metric]
 
 
 def _gzipped(pieces: Iterable[bytes]) -> list[bytes]:

@@ -9,6 +9,8 @@ everything that reads registries.
 from __future__ import annotations
 
 import logging
+import math
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
@@ -88,6 +90,7 @@ class _Scalar(Family):
         super().__init__(name, text, labels, constant=constant)
         self.values: dict[Labels, float] = {}
         self._prefixes: dict[Labels, bytes] = {}
+        self._lock = threading.Lock()
         self._warned = False
         if not labels and self.born:
             self.values[()] = 0.0
@@ -138,9 +141,13 @@ class Counter(_Scalar):
         return [f"{self.name}_total"]
 
     def inc(self, *labels: str, by: float = 1.0) -> None:
-        """Add `by` to the series of these label values."""
-        series = self.admit(labels)
-        self.values[series] = self.values.get(series, 0.0) + by
+        """Add `by`, a finite number from 0 on, to the series of these label values."""
+        if not 0 <= by < math.inf:
+            message = f"{self.name}_total cannot grow by {by}"
+            raise ValueError(message)
+        with self._lock:
+            series = self.admit(labels)
+            self.values[series] = self.values.get(series, 0.0) + by
 
 
 Reading = float | Mapping[Labels, float] | None
@@ -261,12 +268,15 @@ class Histogram(_Distribution):
     ) -> None:
         super().__init__(name, text, labels, constant=constant, bounds=bounds)
         self.cells: dict[Labels, Cells] = {}
+        self._lock = threading.Lock()
         if not labels:
             self.cells[()] = bounds.cells()
 
     def observe(self, seconds: float, *labels: str) -> None:
         """Count one duration; beyond the limit of series all go to the overflow."""
-        self.bounds.observe(self._admit(labels), max(0, round(seconds * _NANO)))
+        nanoseconds = max(0, round(seconds * _NANO))
+        with self._lock:
+            self.bounds.observe(self._admit(labels), nanoseconds)
 
     def blocks(self) -> Iterator[bytes]:
         """The lines, one series at a time."""

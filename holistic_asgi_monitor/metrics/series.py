@@ -37,6 +37,7 @@ OTHER = "_OTHER"
 UNMATCHED = "_unmatched"
 OVERFLOW = "_overflow"
 PENDING_LENGTH = 128
+PAIRS = 4
 
 
 class Target:
@@ -190,6 +191,10 @@ class RequestSeries:
             return self._sink
         label = self.label(endpoint)
         key = (method if method in METHODS else OTHER, label)
+        if key not in self._endpoints and len(self._endpoints) >= PAIRS * self.max_endpoints:
+            # Clients choose the method: eleven of them at each endpoint would be too many.
+            key = (key[0], OVERFLOW)
+            self.overflowed += 1
         found = self._endpoints.get(key)
         if found is None:
             found = self._endpoints[key] = self._born(*key)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
+from holistic_asgi_monitor.metrics.series import OTHER
+from holistic_asgi_monitor.metrics.text import safe_label
 from holistic_asgi_monitor.usage.activity import Activity
 
 __all__ = (
@@ -66,8 +68,9 @@ class Tracker:
         """Count a request that did not come through ASGI; `duration` is in seconds."""
         with self._guarded():
             series = self._catalogue.series
-            found = series.find(method, endpoint)
-            series.observe(found, int(status), max(0, round(duration * 1e9)), streamed=False)
+            nanoseconds, code = max(0, round(duration * 1e9)), int(status)
+            found = series.find(method, safe_label(str(endpoint)))
+            series.observe(found, code, nanoseconds, streamed=False)
 
     def track_error(self, service: str, error_type: str) -> None:
         """Count an error of a service by its type."""
@@ -99,9 +102,9 @@ class Tracker:
         """
         with self._guarded():
             families = self._catalogue
-            families.openai_calls.inc(model, status)
+            families.openai_calls.inc(model, status if status in OPENAI_OUTCOMES else OTHER)
             if cost is not None:
-                families.openai_cost.inc(model, by=max(0.0, float(cost)))
+                families.openai_cost.inc(model, by=float(cost))
             elif status == "success":
                 families.openai_unpriced.inc(model)
             for kind, tokens in (usage or {}).items():

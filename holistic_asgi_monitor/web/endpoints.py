@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 
 from starlette.types import Receive, Scope, Send
 
+from holistic_asgi_monitor.failures import described
 from holistic_asgi_monitor.metrics.exposition import Page
 from holistic_asgi_monitor.model import Report, Status
 from holistic_asgi_monitor.settings import Settings
@@ -118,8 +119,9 @@ class Endpoints:
             if not verdict.allowed:
                 return Answer.sentence(verdict.status, verdict.sentence, verdict.headers)
             return await route.respond(scope, verdict)
-        except Exception:
-            _logger.exception("The monitor could not answer %s", scope.get("path"))
+        except Exception as error:
+            # The page is ours, the application behind it is not to know.
+            _logger.error("The monitor could not answer a page: %s", described(error))
             return Answer.sentence(500, "The monitor could not answer; its log says why.")
 
     def _add_health(self, path: str) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 import anyio
 from starlette.types import Message, Receive, Scope, Send
 
+from holistic_asgi_monitor.failures import described
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.series import METHODS, PENDING_LENGTH, Target
 from holistic_asgi_monitor.web.routes import Routes
@@ -152,10 +153,10 @@ class RequestPath:
         if not self._faulty:
             self._faulty = True
             _logger.error(
-                "The monitor failed while it counted a request (%s); the request goes on "
-                "unchanged, and further failures only count in monitor_faults_total.",
+                "The monitor failed in its part '%s' (%s); requests go on unchanged, and further "
+                "failures only count in monitor_faults_total",
                 part,
-                exc_info=sys.exception(),
+                described(sys.exception()),
             )
 
 

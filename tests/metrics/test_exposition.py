@@ -3,6 +3,7 @@
 import gzip
 import math
 import re
+import sys
 import threading
 
 import anyio
@@ -323,3 +324,79 @@ def test_sums_are_seconds():
 
     block = b"".join(families.health_check_duration.blocks())
     assert b'holisticos_health_check_duration_seconds_sum{check="x"} 0.25\n' in block
+
+
+async def test_a_collector_that_hangs_costs_its_metrics_and_nothing_else(monkeypatch, caplog):
+    """Neither the page nor the application's worker threads wait for it."""
+    release = threading.Event()
+
+    class Hanging:
+        def collect(self):
+            release.wait(10)
+            return []
+
+    monkeypatch.setattr("holistic_asgi_monitor.metrics.exposition.PATIENCE_SECONDS", 0.05)
+    registry = CollectorRegistry()
+    page, _ = Exposition.of(catalogue(), registry)
+    registry.register(Hanging())
+    try:
+        for _ in range(6):
+            assert "holisticos_requests_in_progress 0.0" in await text(page)
+        free = anyio.to_thread.current_default_thread_limiter().available_tokens
+        assert free == anyio.to_thread.current_default_thread_limiter().total_tokens
+    finally:
+        release.set()
+    assert sum("did not answer" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_one_malformed_family_costs_only_itself():
+    registry = CollectorRegistry()
+    page, _ = Exposition.of(catalogue(), registry)
+    registry.register(Unwritable())
+    Counter("orders", "Orders.", registry=registry).inc()
+
+    assert "orders_total 1.0" in await text(page)
+    assert "orders_total 1.0" in await text(page, OPENMETRICS)
+
+
+async def test_a_family_of_ours_that_cannot_be_read_costs_only_itself(caplog):
+    families = catalogue()
+    page, _ = alone(families)
+    families.memory_bytes.read = lambda: 1 / 0
+    body = await text(page)
+
+    assert "holisticos_requests_in_progress 0.0" in body
+    assert 'holisticos_monitor_faults_total{part="exposition"} 1.0' in body
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("by", [-1.0, math.nan, math.inf])
+def test_a_counter_never_goes_back_nor_out_of_the_numbers(by):
+    families = catalogue()
+    with pytest.raises(ValueError, match="cannot grow"):
+        families.errors.inc("a", "b", by=by)
+
+    assert families.errors.values == {}
+
+
+def test_counters_and_histograms_are_exact_over_threads():
+    families = catalogue()
+
+    def work():
+        for _ in range(3_000):
+            families.feature_uses.inc("x")
+            families.call_duration.observe(0.01, "x")
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert families.feature_uses.values == {("x",): 18_000}
+    assert BOUNDS.count(families.call_duration.cells["x",]) == 18_000

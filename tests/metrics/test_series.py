@@ -164,3 +164,13 @@ def test_in_progress_falls_with_the_last_byte_not_with_the_fold():
     assert series.in_progress == 0
     series.fold()
     assert series.in_progress == 0
+
+
+def test_the_methods_that_clients_choose_cannot_multiply_the_endpoints():
+    series = make(max_endpoints=5)
+    for number in range(5):
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "X"):
+            series.find(method, f"/{number}")
+
+    assert len(series.endpoints) <= 4 * 5 + 10
+    assert series.overflowed > 0
