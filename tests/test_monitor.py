@@ -83,7 +83,7 @@ async def test_an_exception_counts_the_same_inside_and_outside():
         app = Starlette(routes=[Route("/broken", broken)])
         make = Monitor.attach if attached else Monitor
         monitor = make(app, settings=Settings(service="x"), checks=[])
-        with pytest.raises(ValueError, match="^$"):
+        with pytest.raises(ValueError, match=r"^$"):
             await get(app if attached else monitor, "/broken")
         assert counted(monitor) == {("GET", "/broken", "500"): 1}
 

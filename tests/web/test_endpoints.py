@@ -5,13 +5,13 @@ import json
 
 import anyio
 import pytest
-from tests.web.exchanges import counted, get, http_scope, sample
 from prometheus_client import CollectorRegistry, Counter
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from holistic_asgi_monitor import CheckResult, Monitor, Settings, Status, notifiers
+from tests.web.exchanges import counted, get, http_scope, sample
 
 TOKEN = "correct horse"
 BEARER = [(b"authorization", b"Bearer correct horse")]

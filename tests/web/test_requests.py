@@ -5,6 +5,13 @@ import inspect
 
 import anyio
 import pytest
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+
+from holistic_asgi_monitor import Monitor, Settings
 from tests.web.exchanges import (
     Exchange,
     counted,
@@ -16,13 +23,6 @@ from tests.web.exchanges import (
     sample,
     timed,
 )
-from starlette.applications import Starlette
-from starlette.background import BackgroundTask
-from starlette.requests import ClientDisconnect
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-
-from holistic_asgi_monitor import Monitor, Settings
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 LAST = {"type": "http.response.body", "body": b"ok"}

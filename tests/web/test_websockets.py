@@ -2,11 +2,11 @@
 
 import anyio
 import pytest
-from tests.web.exchanges import Exchange, counted, errors
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
 from holistic_asgi_monitor import Monitor, Settings
+from tests.web.exchanges import Exchange, counted, errors
 
 CONNECT = {"type": "websocket.connect"}
 ACCEPT = {"type": "websocket.accept"}
@@ -117,7 +117,7 @@ async def test_a_send_to_a_client_that_left_is_no_error():
             raise OSError
 
     monitor = watched(saying(ACCEPT, {"type": "websocket.send", "text": "x"}))
-    with pytest.raises(OSError, match="^$"):
+    with pytest.raises(OSError, match=r"^$"):
         await Exchange(incoming=[CONNECT], on_send=on_send).run(monitor, scope())
 
     assert [key[1] for key in connections(monitor)] == ["1006"]
