@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from holistic_asgi_monitor.model import Check, Notifier, Report, Severity
+from holistic_asgi_monitor.model import Check, ConfigurationError, Notifier, Report, Severity
 from holistic_asgi_monitor.parts import Parts
 from holistic_asgi_monitor.settings import Settings
 from holistic_asgi_monitor.usage.tracking import Current
@@ -52,7 +52,7 @@ class _Way:
     def __init__(self, app: ASGIApp, parts: Parts, user_id: _UserId | None) -> None:
         self.app = app
         self.company = Current.company
-        self.lifespan = Lifespan(app, parts.run)
+        self.lifespan = Lifespan(self.pass_on, parts.run)
         self.observed = "http" if parts.settings.enabled else "nothing"
         self.endpoints = parts.endpoints
         self.own = parts.endpoints.paths
@@ -61,6 +61,10 @@ class _Way:
         self.tracker = parts.tracker
         self.note_user = parts.note_user
         self.user_id = user_id
+
+    async def pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the app that stands behind the monitor now."""
+        await self.app(scope, receive, send)
 
 
 class Monitor:
@@ -75,7 +79,7 @@ class Monitor:
     the app's.
     """
 
-    __slots__ = ("__weakref__", "_block", "_parts", "_target", "_way")
+    __slots__ = ("__weakref__", "_blocks", "_parts", "_target", "_way")
     __lends_attributes__ = True
 
     def __init__(
@@ -90,7 +94,7 @@ class Monitor:
         route: Callable[[Scope], str | None] | None = None,
     ) -> None:
         self._target = app
-        self._block: AbstractAsyncContextManager[None] | None = None
+        self._blocks: list[AbstractAsyncContextManager[None]] = []
         self._parts = Parts(
             app, settings, checks=checks, notifiers=notifiers, registry=registry, route=route
         )
@@ -113,6 +117,11 @@ class Monitor:
 
         The app is served as before; what is returned is for `check`, `report` and the others.
         """
+        if not callable(getattr(app, "add_middleware", None)):
+            raise ConfigurationError(
+                f"Monitor.attach takes a Starlette or FastAPI app, not {type(app).__name__}; "
+                "around any ASGI app goes app = Monitor(app)"
+            )
         monitor = cls(
             app,
             settings=settings,
@@ -137,16 +146,17 @@ class Monitor:
             return
         if not way.lifespan.serving:
             way.lifespan.ensure()
-        path, root_path = scope["path"], scope.get("root_path", "")
+        path, root_path = scope.get("path", ""), scope.get("root_path", "")
         if path in way.own or root_path:
             own = way.endpoints.find(path, root_path)
             if own is not None:
                 await way.endpoints(own, scope, receive, send)
                 return
+        token = None
         if company.several:
             scope[MARK] = True
             if company.asked:
-                Current.request.set(way.tracker)
+                token = Current.request.set(way.tracker)
         way.series.started += 1
         exchange = Exchange()
         exchange.paths, exchange.scope = way.paths, scope
@@ -164,13 +174,21 @@ class Monitor:
                 exchange.left_open()
             if company.several:
                 scope.pop(MARK, None)
+                if token is not None:
+                    Current.request.reset(token)
             if way.user_id is not None:
                 way.note_user(way.user_id, scope)
 
     async def _aside(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is not a request to count: lifespan, WebSockets, what is observed already."""
         way, kind = self._way, scope["type"]
-        if way.observed != "http" or MARK in scope or kind not in {"lifespan", "websocket"}:
+        own = None
+        if way.observed == kind:
+            # Another monitor counts this request; our own paths are still ours to answer.
+            own = way.endpoints.find(scope.get("path", ""), scope.get("root_path", ""))
+        if own is not None:
+            await way.endpoints(own, scope, receive, send)
+        elif way.observed != "http" or MARK in scope or kind not in {"lifespan", "websocket"}:
             await way.app(scope, receive, send)
         elif kind == "lifespan":
             await way.lifespan(scope, receive, send)
@@ -179,7 +197,7 @@ class Monitor:
 
     def _take_place(self, app: ASGIApp) -> Self:
         """Stand before `app` in the middleware stack; Starlette calls this when it builds it."""
-        self._way = _Way(app, self._parts, self._way.user_id)
+        self._way.app = app
         return self
 
     @property
@@ -238,8 +256,9 @@ class Monitor:
         """Watch without a server, for the time of a block; not where it is switched off."""
         if not self.settings.enabled:
             return self
-        self._block = self._way.lifespan.running()
-        await self._block.__aenter__()
+        block = self._way.lifespan.running()
+        await block.__aenter__()
+        self._blocks.append(block)
         return self
 
     async def __aexit__(
@@ -249,9 +268,8 @@ class Monitor:
         trace: TracebackType | None,
     ) -> None:
         """End the watch."""
-        block, self._block = self._block, None
-        if block is not None:
-            await block.__aexit__(kind, error, trace)
+        if self._blocks:
+            await self._blocks.pop().__aexit__(kind, error, trace)
 
     def alert(
         self, severity: Severity, title: str, details: Mapping[str, Any] | None = None
@@ -314,11 +332,13 @@ _OWN = frozenset(Monitor.__slots__)
 async def _serve_websocket(way: _Way, scope: Scope, receive: Receive, send: Send) -> None:
     if not way.lifespan.serving:
         way.lifespan.ensure()
-    scope[MARK] = True
-    Current.request.set(way.tracker)
+    if way.company.several:
+        scope[MARK] = True
+    token = Current.request.set(way.tracker)
     try:
         await Connection(way.paths, scope, receive, send).run(way.app)
     finally:
+        Current.request.reset(token)
         scope.pop(MARK, None)
         if way.user_id is not None:
             way.note_user(way.user_id, scope)

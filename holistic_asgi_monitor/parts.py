@@ -150,6 +150,7 @@ class Parts:
     async def run(self) -> None:
         """The monitor's own task: announce what holds, then watch."""
         Current.started(self.tracker)
+        self.draining = False
         if not self._announced:
             self._announced = True
             _logger.info("%s", self.endpoints.explanation)
@@ -190,10 +191,10 @@ class Parts:
 
     def _warn_of_hidden_routes(self) -> None:
         """Say which routes of the app ours stand before, where the app shows them."""
-        shown = getattr(self.app, "routes", None)
+        shown = _attribute(self.app, "routes")
         for route in shown if isinstance(shown, Sequence) else ():
-            path = getattr(route, "path", None)
-            if path in self.endpoints.paths:
+            path = _attribute(route, "path")
+            if isinstance(path, str) and path in self.endpoints.paths:
                 _logger.warning(
                     "The app has a route at %s, where the monitor answers: move the monitor's "
                     "with MONITOR_HEALTH_PATH, MONITOR_METRICS_PATH or MONITOR_PREFIX",
@@ -249,7 +250,7 @@ class Parts:
     def _refresh(self) -> None:
         # A route that moved may have left its old name with its cells.
         if self.routes.refresh():
-            self.paths.known.clear()
+            self.paths.forget()
 
     def _ready(self) -> bool:
         if self.draining:
@@ -290,5 +291,14 @@ def _notifiers(settings: Settings) -> list[Notifier]:
 
 def _version(settings: Settings, app: ASGIApp) -> str:
     """The version that the settings name, else the app's own."""
-    own = getattr(app, "version", "")
+    own = _attribute(app, "version")
     return settings.app_version or (own if isinstance(own, str) else "")
+
+
+def _attribute(thing: object, name: str) -> object:
+    """An attribute of something of the application's; None where it cannot be had."""
+    try:
+        return getattr(thing, name, None)
+    except Exception:
+        # A proxy that is not set up yet may raise anything.
+        return None

@@ -1,6 +1,9 @@
 """Monitor as a user meets it: construction, attributes, attach, tracking, reports, alerts."""
 
+import gc
 import logging
+import sys
+import weakref
 
 import anyio
 import pytest
@@ -547,3 +550,84 @@ async def test_a_scope_copy_of_another_apps_request_is_counted_by_both():
 
     assert counted(inner) == {("GET", "/items/{item_id}", "200"): 1}
     assert counted(outer) == {("GET", "/front", "200"): 1}
+
+
+async def test_tracking_works_before_anything_was_started():
+    script = (
+        "import asyncio, holistic_asgi_monitor as m\n"
+        "async def app(scope, receive, send): m.track_feature('early')\n"
+        "monitor = m.Monitor(app, settings=m.Settings(service='x'), checks=[])\n"
+        "scope = {'type': 'http', 'method': 'GET', 'path': '/', 'headers': []}\n"
+        "asyncio.run(monitor(scope, None, None))\n"
+        "print(dict(monitor._parts.catalogue.feature_uses.values))\n"
+    )
+    result = await anyio.run_process([sys.executable, "-c", script])
+
+    assert result.stdout.decode().strip() == "{('early',): 1.0}"
+
+
+def test_a_monitor_that_nobody_holds_is_freed():
+    parts = [weakref.ref(watched()._parts) for _ in range(3)]
+    passed = CollectorRegistry()
+    registry = weakref.ref(passed)
+    watched(registry=passed)
+    del passed
+    gc.collect()
+
+    assert [part() for part in parts] == [None, None, None]
+    assert registry() is None
+
+
+async def test_blocks_may_be_nested():
+    monitor = watched()
+    async with monitor:
+        async with monitor:
+            await anyio.sleep(0.01)
+        assert monitor._parts.watch.running
+    assert not monitor._parts.watch.running
+
+
+async def test_a_new_start_ends_the_draining():
+    monitor = watched()
+    monitor.drain()
+    async with monitor:
+        await anyio.sleep(0.01)
+        assert (await get(monitor, "/api/health/ready")).status == 200
+
+
+def test_attach_to_something_else_is_one_clear_error():
+    async def app(scope, receive, send):
+        raise AssertionError
+
+    with pytest.raises(ConfigurationError, match="app = Monitor"):
+        Monitor.attach(app)
+
+
+def test_generators_cannot_be_decorated():
+    def generate():
+        yield 1
+
+    with pytest.raises(ConfigurationError, match="generator"):
+        watched().track_endpoint_metrics("x")(generate)
+
+
+def test_an_app_that_shows_nothing_can_be_watched():
+    class Proxy:
+        async def __call__(self, scope, receive, send):
+            raise AssertionError
+
+        def __getattr__(self, name):
+            raise RuntimeError("not set up yet")
+
+    assert watched(Proxy()).settings.service == "test"
+
+
+async def test_a_rebuilt_stack_keeps_one_watch():
+    app = fastapi_app()
+    monitor = Monitor.attach(app, settings=Settings(service="x"), checks=[])
+    lifespan = monitor._way.lifespan
+    for _ in range(2):
+        app.middleware_stack = None
+        await get(app, "/api/items/1")
+
+    assert monitor._way.lifespan is lifespan

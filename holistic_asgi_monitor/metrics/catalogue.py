@@ -70,7 +70,7 @@ class Catalogue:
             "code",
         )
         self.websocket_open = self._gauge("websocket_connections_open", "WebSocket connections.")
-        self.websocket_open.set(value=0)
+        self.websocket_open.add(0)
 
     def _dependencies(self) -> None:
         self.active_connections = self._gauge("active_connections", "Database connections in use.")

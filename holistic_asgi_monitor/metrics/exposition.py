@@ -12,10 +12,19 @@ import threading
 import time
 import weakref
 import zlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import ClassVar
 
 import anyio
@@ -38,6 +47,7 @@ SLICE_SECONDS = 0.001
 PIECE_BYTES = 1 << 16
 PATIENCE_SECONDS = 3.0
 _END = b"# EOF\n"
+_NONE: Mapping[str, Collector] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +71,11 @@ class Collector:
     is how both count.
     """
 
-    # The registry is the shared thing; this only remembers, for as long as it lives, what we
-    # registered there.
-    _registered: ClassVar[weakref.WeakKeyDictionary[CollectorRegistry, dict[str, Collector]]] = (
-        weakref.WeakKeyDictionary()
-    )
+    # The registry is the shared thing, and holds the collectors; this only remembers, for as long
+    # as it lives, which of its collectors are ours.
+    _registered: ClassVar[
+        weakref.WeakKeyDictionary[CollectorRegistry, weakref.WeakValueDictionary[str, Collector]]
+    ] = weakref.WeakKeyDictionary()
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
@@ -74,7 +84,7 @@ class Collector:
     @classmethod
     def shared(cls, registry: CollectorRegistry, catalogue: Catalogue) -> Catalogue:
         """Register `catalogue`, or give the one that an earlier monitor registered there."""
-        known = cls._registered.setdefault(registry, {})
+        known = cls._registered.setdefault(registry, weakref.WeakValueDictionary())
         earlier = known.get(catalogue.namespace)
         if earlier is not None:
             return _compatible(earlier.catalogue, catalogue)
@@ -90,7 +100,7 @@ class Collector:
     @contextmanager
     def silent(cls, registry: CollectorRegistry) -> Iterator[None]:
         """Leave our families out of what this thread collects from `registry`."""
-        collectors = list(cls._registered.get(registry, {}).values())
+        collectors = list(cls._registered.get(registry, _NONE).values())
         for collector in collectors:
             collector._silence.on = True  # noqa: SLF001 - the class's own instances
         try:
@@ -177,7 +187,9 @@ class Exposition:
         theirs = await self._theirs(view, encoder, openmetrics=openmetrics)
         pieces.append(theirs)
         if compress:
-            pieces = await anyio.to_thread.run_sync(_gzipped, pieces, limiter=_threads("compression", 1))
+            pieces = await anyio.to_thread.run_sync(
+                _gzipped, pieces, limiter=_threads("compression", 1)
+            )
         return Page(content_type, pieces, compress)
 
     async def _theirs(self, view: _View, encoder: Encoder, *, openmetrics: bool) -> bytes:

@@ -179,6 +179,11 @@ class Gauge(_Scalar):
         """Set the series of these label values."""
         self.values[self.admit(labels)] = value
 
+    def add(self, change: float) -> None:
+        """Move the one series of a gauge without labels."""
+        with self._lock:
+            self.values[()] = self.values.get((), 0.0) + change
+
     def forget(self, *labels: str) -> None:
         """Show the series no longer."""
         self.values.pop(labels, None)

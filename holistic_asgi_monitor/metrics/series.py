@@ -45,20 +45,17 @@ class Target:
 
     `pending` durations in nanoseconds are still to be folded into `cells` (the endpoint's),
     `buckets` (its classic ones), `whole` (over all endpoints, without a sum) and `count` (one
-    cell). `alive` is whatever must live as long as this.
+    cell).
     """
 
-    __slots__ = ("alive", "buckets", "cells", "count", "pending", "whole")
+    __slots__ = ("buckets", "cells", "count", "pending", "whole")
 
-    def __init__(
-        self, cells: Cells, buckets: Cells, whole: Cells, count: Cells, alive: object
-    ) -> None:
+    def __init__(self, cells: Cells, buckets: Cells, whole: Cells, count: Cells) -> None:
         self.pending: list[int] = []
         self.cells = cells
         self.buckets = buckets
         self.whole = whole
         self.count = count
-        self.alive = alive
 
 
 class Endpoint:
@@ -197,31 +194,34 @@ class RequestSeries:
             self.overflowed += 1
         found = self._endpoints.get(key)
         if found is None:
-            found = self._endpoints[key] = self._born(*key)
+            found = self._endpoints.setdefault(key, self._born(*key))
         return found
 
-    def target(self, found: Endpoint, status: int, *, streamed: bool, alive: object) -> Target:
-        """Where a request of this kind is counted; `alive` is kept as long as the target is."""
+    def excludes(self, found: Endpoint) -> bool:
+        """Whether these numbers are the sink of what is left out."""
+        return found is self._sink
+
+    def target(self, found: Endpoint, status: int, *, streamed: bool) -> Target:
+        """Where a request of this kind is counted."""
         key = (found.method, found.endpoint, status, streamed)
         if found is self._sink:
             key = (*key[:2], 0, False)
         target = self._targets.get(key)
         if target is None:
-            target = self._targets[key] = self._aim(found, status, streamed=streamed)
-        if alive is not None and target.alive is None:
-            target.alive = alive
+            # Two threads may come here at once; one target must win.
+            target = self._targets.setdefault(key, self._aim(found, status, streamed=streamed))
         return target
 
     def _aim(self, found: Endpoint, status: int, *, streamed: bool) -> Target:
         if not streamed:
             cells, whole = found.latency, self._whole
         else:
-            if found.streamed is None:
-                found.streamed = self.bounds.cells()
+            with self._folding:
+                found.streamed = found.streamed or self.bounds.cells()
             cells, whole = found.streamed, self._whole_streamed
         if found is self._sink:
             whole = self._sunk
-        return Target(cells, found.buckets, whole, found.status(status), None)
+        return Target(cells, found.buckets, whole, found.status(status))
 
     def write(self, target: Target, nanoseconds: int) -> None:
         """Add one finished request."""
@@ -232,7 +232,7 @@ class RequestSeries:
     def observe(self, found: Endpoint, status: int, nanoseconds: int, *, streamed: bool) -> None:
         """Count one request that was never in progress."""
         self.started += 1
-        self.write(self.target(found, status, streamed=streamed, alive=None), nanoseconds)
+        self.write(self.target(found, status, streamed=streamed), nanoseconds)
 
     def label(self, endpoint: str | None) -> str:
         """The label of an endpoint: `_unmatched` for None, `_overflow` beyond the cap."""

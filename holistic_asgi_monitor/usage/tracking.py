@@ -15,6 +15,7 @@ from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.series import OTHER
 from holistic_asgi_monitor.metrics.text import safe_label
+from holistic_asgi_monitor.model import ConfigurationError
 from holistic_asgi_monitor.usage.activity import Activity
 
 __all__ = (
@@ -164,6 +165,8 @@ class Current:
     def born(cls, tracker: Tracker) -> None:
         """Note that there is a tracker."""
         cls._living.add(tracker)
+        if cls._latest() is None:
+            cls._last = weakref.ref(tracker)
         cls.company.several = cls.company.several or len(cls._living) > 1
 
     @classmethod
@@ -245,7 +248,11 @@ def _decorate(
             if found := tracker():
                 found.call_ended(name, outcome, time.perf_counter() - start)
 
-    if inspect.iscoroutinefunction(function):
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        message = f"track_endpoint_metrics({name!r}) decorates functions, and this is a generator"
+        raise ConfigurationError(message)
+    called = getattr(function, "__call__", None)  # noqa: B004 - an instance may be awaitable
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called):
         awaited = cast("Callable[P, Awaitable[Any]]", function)
 
         @functools.wraps(function)

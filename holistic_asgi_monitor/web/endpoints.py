@@ -98,13 +98,10 @@ class Endpoints:
 
     def find(self, path: str, root_path: str) -> str | None:
         """Our path that `path` asks for, also below `root_path`; None where it is not ours."""
-        if path in self.paths:
-            return path
         root = root_path.rstrip("/")
-        if root and path.startswith(root):
-            below = path[len(root) :]
-            return below if below in self.paths else None
-        return None
+        # By the specification the path holds the root path; some servers leave it out.
+        below = path[len(root) :] if root and path.startswith(f"{root}/") else path
+        return below if below in self.paths else None
 
     async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request for `path`, one of `paths`."""

@@ -14,8 +14,10 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter_ns
 from types import CodeType
 from typing import Any
@@ -68,18 +70,35 @@ def raised_by_leaving(error: BaseException, send: Send) -> bool:
     """Whether `error`, or what it was raised from, came out of the server's `send`.
 
     An application has connections of its own that break with the same exceptions; only the frame
-    of `send` in the traceback tells which one it was. A `send` not written in Python has no frame
-    and goes by the exception alone.
+    of `send` in the traceback tells which one it was. A `send` not written in Python has none: what
+    comes out of it counts as the application's.
     """
-    code = getattr(send, "__code__", None) or getattr(type(send).__call__, "__code__", None)
+    code = _code(send)
     link: BaseException | None = error
     for _ in range(_LONGEST_CHAIN):
         if link is None:
             return False
-        if client_left(link) and (code is None or code in _codes(link)):
+        if isinstance(link, BaseExceptionGroup):
+            return all(raised_by_leaving(one, send) for one in link.exceptions)
+        if client_left(link) and code in _codes(link):
             return True
         link = link.__cause__ or link.__context__
     return False
+
+
+def ended_by_force(error: BaseException) -> bool:
+    """Whether `error` is a cancellation or the end of the process, and no failure."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(ended_by_force(one) for one in error.exceptions)
+    return not isinstance(error, Exception)
+
+
+def _code(send: object) -> CodeType | None:
+    """The code that runs when `send` is awaited, below partial objects and other callables."""
+    while isinstance(send, partial):
+        send = send.func
+    code = getattr(send, "__code__", None) or getattr(type(send).__call__, "__code__", None)
+    return code if isinstance(code, CodeType) else None
 
 
 def _codes(error: BaseException) -> set[CodeType]:
@@ -118,27 +137,36 @@ class RequestPath:
         self.catalogue = catalogue
         self.series = catalogue.series
         self.routes = routes
-        self.known: dict[tuple[int, str, int], Target] = {}
+        self.known: dict[tuple[int, str | None, int], Target] = {}
+        self._routes_known: dict[int, object] = {}
         self.failures: deque[Failure] = deque(maxlen=FAILURES_KEPT)
         self._faulty = False
-        self._websockets = 0
 
     def find(self, exchange: Exchange, status: int) -> Target:
         """Where a request is counted that is not known yet; remembered where that is safe."""
         scope = exchange.scope
         located = self.routes.locate(scope, exchange.path, exchange.root_path, abs(status))
-        method = scope["method"]
+        method = scope.get("method", "")
         found = self.series.find(method, located.endpoint)
+        target = self.series.target(found, _bounded(abs(status)), streamed=status < 0)
         route = located.route
-        target = self.series.target(found, abs(status), streamed=status < 0, alive=route)
         if route is not None and method in METHODS:
+            self._routes_known[id(route)] = route
             self.known[id(route), method, status] = target
         return target
 
+    def forget(self) -> None:
+        """Ask again for every route: the tree has changed."""
+        self.known.clear()
+        self._routes_known.clear()
+
     def open_websockets(self, change: int) -> None:
-        """Move the number of open WebSocket connections."""
-        self._websockets += change
-        self.catalogue.websocket_open.set(value=self._websockets)
+        """Move the number of open WebSocket connections; never raises."""
+        try:
+            self.catalogue.websocket_open.add(change)
+        except Exception:
+            # The connection goes on.
+            self.fault("websockets")
 
     def failed(self, error: BaseException, method: str, endpoint: str | None) -> None:
         """Count an exception of the application by its type, and remember where it came from."""
@@ -148,8 +176,9 @@ class RequestPath:
         self.failures.append(Failure(datetime.now(UTC), method, where, kind))
 
     def fault(self, part: str) -> None:
-        """Count and, once, log a failure of our own that was kept from a request."""
-        self.catalogue.faults.inc(part)
+        """Count and, once, log a failure of our own that was kept from a request; never raises."""
+        with suppress(Exception):
+            self.catalogue.faults.inc(part)
         if not self._faulty:
             self._faulty = True
             _logger.error(
@@ -158,6 +187,13 @@ class RequestPath:
                 part,
                 described(sys.exception()),
             )
+
+
+def _bounded(status: int) -> int:
+    """The status to count: 500 where none was sent, 0 for what is no HTTP status."""
+    if not status:
+        return 500
+    return status if 100 <= status <= 999 else 0
 
 
 class Exchange:
@@ -216,7 +252,8 @@ class Exchange:
                     took = perf_counter_ns() - self.start
                     self.start = 0
                     paths, scope, status = self.paths, self.scope, self.status
-                    target = paths.known.get((id(scope.get("route")), scope["method"], status))
+                    method = scope.get("method")
+                    target = paths.known.get((id(scope.get("route")), method, status))
                     if target is None:
                         target = paths.find(self, status)
                     pending = target.pending
@@ -232,7 +269,7 @@ class Exchange:
                 self._sent_otherwise(kind, message)
         except Exception:
             # Nothing that goes wrong in counting may reach the application.
-            self.paths.fault("requests")
+            self._lose()
         return self.server_send(message)
 
     # Who asks whether `send` is a coroutine function (asgiref does) must hear yes.
@@ -254,8 +291,7 @@ class Exchange:
     def broken(self, error: BaseException) -> None:
         """Take in what the application raised; never raises itself."""
         try:
-            # Only an Exception is a failure: everything else is a cancellation or the end.
-            if not isinstance(error, Exception) or self.gone:
+            if ended_by_force(error) or self.gone:
                 self.finish(self.status or LEFT)
             elif raised_by_leaving(error, self.server_send):
                 # Without a body message on its way, it was the start that could not be sent.
@@ -264,14 +300,16 @@ class Exchange:
                 self._failed(error, self.status or 500)
         except Exception:
             # See send.
-            self.paths.fault("requests")
+            self._lose()
 
     def _failed(self, error: BaseException, status: int) -> None:
         """Count a failure: by its type, and in the error rate where the status does not tell."""
         self.finish(status)
-        paths, method = self.paths, self.scope["method"]
+        paths, method = self.paths, self.scope.get("method", "")
         located = paths.routes.locate(self.scope, self.path, self.root_path, abs(status))
         found = paths.series.find(method, located.endpoint)
+        if paths.series.excludes(found):
+            return
         paths.failed(error, found.method, located.endpoint)
         if abs(status) < 500:
             found.broken += 1
@@ -282,4 +320,10 @@ class Exchange:
             self.finish(self.status or (LEFT if self.gone else 500))
         except Exception:
             # See send.
-            self.paths.fault("requests")
+            self._lose()
+
+    def _lose(self) -> None:
+        """Give up a request that could not be counted: it is in progress no longer."""
+        if not self.start:
+            self.paths.series.started -= 1
+        self.paths.fault("requests")

@@ -159,7 +159,7 @@ def test_in_progress_falls_with_the_last_byte_not_with_the_fold():
     series = make()
     series.started += 1
     assert series.in_progress == 1
-    series.write(series.target(series.find("GET", "/a"), 200, streamed=False, alive=None), 5)
+    series.write(series.target(series.find("GET", "/a"), 200, streamed=False), 5)
 
     assert series.in_progress == 0
     series.fold()

@@ -234,6 +234,15 @@ class TestAccess:
         assert (await get(monitor, path, headers=forwarded)).status == 403
 
 
+async def test_below_a_root_path_the_apps_own_routes_stay_its_own():
+    """With the root path /api, /api/health is the app's /health."""
+    monitor = monitored(access="open")
+
+    assert (await get(monitor, "/api/health", root_path="/api")).body == b"the app's own"
+    assert (await get(monitor, "/api/metrics", root_path="/api")).status == 200
+    assert (await get(monitor, "/apimetrics", root_path="/api")).body == b"the app's own"
+
+
 async def test_metrics_is_open_to_private_peers_by_default():
     monitor = monitored()
 

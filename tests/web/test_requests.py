@@ -7,6 +7,7 @@ import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
@@ -371,6 +372,109 @@ async def test_the_applications_own_broken_connection_is_an_error():
     assert error_count(monitor) == 1
 
 
+async def test_the_applications_broken_connection_is_an_error_behind_any_middleware():
+    """CORSMiddleware hands on a partial: it is looked through."""
+
+    async def endpoint(request):
+        raise ConnectionRefusedError("the database")
+
+    app = Starlette(routes=[Route("/", endpoint)])
+    monitor = Monitor.attach(app, settings=Settings(service="x"), checks=[])
+    app.add_middleware(CORSMiddleware, allow_origins=["*"])
+    headers = [(b"host", b"testserver"), (b"origin", b"http://a")]
+    with pytest.raises(ConnectionRefusedError):
+        await get(app, "/", headers=headers)
+
+    assert counted(monitor) == {("GET", "/", "500"): 1}
+    assert errors(monitor) == {("app", "ConnectionRefusedError"): 1}
+
+
+async def test_a_client_that_leaves_a_task_group_is_no_error():
+    async def app(scope, receive, send):
+        await send(START)
+        async with anyio.create_task_group() as group:
+            group.start_soon(send, {"type": "http.response.body", "body": b"", "more_body": True})
+
+    async def on_send(message):
+        if message["type"] == "http.response.body":
+            raise BrokenPipeError
+
+    monitor = watched(app)
+    with pytest.raises(ExceptionGroup):
+        await Exchange(on_send=on_send).run(monitor, http_scope("/a"))
+
+    assert errors(monitor) == {}
+    assert error_count(monitor) == 0
+
+
+async def test_a_failure_beside_a_cancellation_is_a_failure():
+    async def app(scope, receive, send):
+        raise BaseExceptionGroup("both", [asyncio.CancelledError(), ValueError()])
+
+    monitor = watched(app)
+    with pytest.raises(BaseExceptionGroup):
+        await get(monitor, "/a")
+
+    assert counted(monitor) == {("GET", "_unmatched", "500"): 1}
+
+
+async def test_a_scope_that_the_app_empties_leaves_nothing_in_progress():
+    async def app(scope, receive, send):
+        scope.clear()
+        await send(START)
+        await send(LAST)
+
+    monitor = watched(app)
+    await get(monitor, "/a")
+
+    assert in_progress(monitor) == 0
+
+
+async def test_a_scope_without_a_path_is_the_applications_affair():
+    monitor = watched(saying(START, LAST))
+    scope = http_scope("/a")
+    del scope["path"]
+    exchange = await Exchange().run(monitor, scope)
+
+    assert len(exchange.sent) == 2
+
+
+async def test_odd_statuses_are_one_series():
+    statuses = iter([1000, 1001, -7])
+
+    async def app(scope, receive, send):
+        await send({**START, "status": next(statuses)})
+        await send(LAST)
+
+    monitor = watched(app, route=lambda scope: "/odd")
+    for _ in range(3):
+        await get(monitor, "/a")
+
+    assert counted(monitor) == {("GET", "/odd", "_OTHER"): 3}
+
+
+async def test_excluded_endpoints_fail_in_silence():
+    async def endpoint(request):
+        raise Bug
+
+    settings = Settings(service="test", exclude="^/internal")
+    app = Starlette(routes=[Route("/internal", endpoint)])
+    monitor = Monitor(app, settings=settings, checks=[])
+    with pytest.raises(Bug):
+        await get(monitor, "/internal")
+
+    assert errors(monitor) == {}
+
+
+async def test_a_monitor_below_another_still_answers_its_own_paths():
+    inner = watched(shop())
+    outer = watched(Starlette(routes=[Mount("/shop", inner)]))
+
+    assert (await get(outer, "/shop/api/health/live")).status == 200
+    assert (await get(outer, "/shop/items/1")).body == b"1"
+    assert counted(inner) == {}
+
+
 async def test_a_protocol_error_raised_by_send_is_the_applications():
     async def on_send(message):
         raise RuntimeError("Unexpected ASGI message")
@@ -621,6 +725,7 @@ async def test_a_mounted_monitor_labels_relative_to_its_own_app():
 
 
 PARTS = {
+    "faults": ("_parts.catalogue.faults", "inc"),
     "routes": ("_parts.routes", "locate"),
     "series": ("_parts.catalogue.series", "find"),
     "folding": ("_parts.catalogue.series", "fold_in"),
