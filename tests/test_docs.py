@@ -31,9 +31,7 @@ def rows(page):
 
 def test_every_metric_is_documented_and_no_other(monitor):
     prefix = f"{monitor.settings.namespace}_"
-    exported = {
-        family.exposed_names[0].removeprefix(prefix) for family in monitor._parts.catalogue
-    }
+    exported = {family.exposed_names[0].removeprefix(prefix) for family in monitor._parts.catalogue}
 
     assert rows("metrics.md") == exported
 

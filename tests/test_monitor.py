@@ -4,6 +4,7 @@ import gc
 import logging
 import sys
 import weakref
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -92,8 +93,8 @@ async def test_an_exception_counts_the_same_inside_and_outside():
 
 
 def test_attributes_that_monitor_lacks_are_the_apps():
-    app = FastAPI()
-    monitor = watched(app)
+    app: Any = FastAPI()
+    monitor: Any = watched(app)
     monitor.dependency_overrides = {"a": "b"}
     monitor.state.ready = True
 
@@ -373,7 +374,8 @@ class TestWatching:
     @pytest.mark.parametrize("variable", ["required_checks", "ready_checks"])
     async def test_a_check_named_that_does_not_exist_is_one_warning(self, variable, caplog):
         """The watch must go on: own checks may be added at any time."""
-        settings = Settings(service="test", **{variable: ("databse",)})
+        options: dict[str, Any] = {variable: ("databse",)}
+        settings = Settings(service="test", **options)
         monitor = watched(settings=settings)
         async with monitor:
             await monitor.report(fresh=True)
@@ -600,7 +602,7 @@ def test_attach_to_something_else_is_one_clear_error():
         raise AssertionError
 
     with pytest.raises(ConfigurationError, match="app = Monitor"):
-        Monitor.attach(app)
+        Monitor.attach(cast("Any", app))
 
 
 def test_generators_cannot_be_decorated():

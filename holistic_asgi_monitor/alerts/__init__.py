@@ -1,1 +1,1 @@
-"""From results to messages: what to say of an incident, why, and whether it has arrived."""
+"""From what checks see to what people are told: why, in which words, and whether it arrived."""

@@ -1,87 +1,42 @@
-"""The decision what to say of an incident, and why: what is known against what was told.
+"""What each channel still has to be told of every key, and why.
 
-Pure: observations and the time go in, reasons come out. Whether something is bad for long enough
-is the same for everyone; what was told is each channel's own, and only what was delivered counts.
-`now` is in monotonic seconds and decides; `time` is the UTC time and is for the words.
+Pure, as `condition` is. What was told is a channel's own, and only what was delivered counts.
+Nothing is queued: every draft of a message is the difference between what is so and what was told.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
-from types import MappingProxyType
-from typing import Any
 
+from holistic_asgi_monitor.alerts.condition import (
+    Belief,
+    Condition,
+    Incident,
+    Observation,
+    Policy,
+    abandoned,
+    burns,
+    speaking,
+    step,
+)
 from holistic_asgi_monitor.model import Severity, Status
 
-__all__ = ("Incidents", "Kind", "Observation", "Policy", "Reason", "Told", "Wanted", "decide")
+__all__ = ("Draft", "Incidents", "Observation", "Policy", "Reason", "Told", "decide")
 
-_SEVERITIES = {
-    Status.UNKNOWN: Severity.WARNING,
-    Status.DEGRADED: Severity.WARNING,
-    Status.UNHEALTHY: Severity.ERROR,
-    Status.CRITICAL: Severity.CRITICAL,
-}
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What one check saw in one round."""
-
-    key: str
-    status: Status
-    summary: str = ""
-    required: bool = False
-    depends_on: tuple[str, ...] = ()
-    details: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
-
-    @property
-    def bad(self) -> bool:
-        """Whether this is no good news."""
-        return self.status > Status.HEALTHY
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """When to speak; times in seconds.
-
-    An incident opens after `failures` bad rounds in a row, or `ratio[0]` of the last `ratio[1]`,
-    and ends after `successes` good ones. Reminders come after 1x, 4x and 16x of `cooldown`, then
-    every 16x. `flap_incidents` within `flap_window` are flapping, until `flap_quiet` without a
-    change. In the first `grace` a check that has never been well opens nothing.
-    """
-
-    failures: int = 2
-    successes: int = 2
-    ratio: tuple[int, int] = (5, 10)
-    cooldown: float = 900.0
-    grace: float = 60.0
-    flap_incidents: int = 3
-    flap_window: float = 3600.0
-    flap_quiet: float = 900.0
-
-    def patience(self, reminders: int) -> float:
-        """How long to wait for the next reminder when there have been so many."""
-        return self.cooldown * (1, 4, 16)[min(reminders, 2)]
-
-
-class Kind(Enum):
-    """What there is to know of one key."""
-
-    OK = "ok"
-    FIRING = "firing"
-    FLAPPING = "flapping"
+MAX_KEYS = 1000
+RECENT_INCIDENTS = 100
 
 
 class Reason(Enum):
-    """Why a message is sent."""
+    """Why something is said now."""
 
     FIRE = "fire"
     ESCALATE = "escalate"
+    EASE = "ease"
     REMIND = "remind"
     FLAPPING = "flapping"
     CLEAR = "clear"
@@ -89,184 +44,265 @@ class Reason(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What should be known of one key: its state, and its last incident, the `number`th."""
+class Told:
+    """What a channel's reader believes of one key, by what was delivered.
 
-    key: str
-    kind: Kind = Kind.OK
-    number: int = 0
-    severity: Severity = Severity.WARNING
-    status: Status = Status.HEALTHY
-    summary: str = ""
-    details: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
-    since: datetime | None = None
-    ended: datetime | None = None
-    inhibited: bool = False
+    `serial` is the newest incident the reader knows of, `severity` and `started_at` are what was
+    said of the one that goes on. `alarmed` is when the alarm was delivered, `last` when anything
+    was, `reminders` how many of them since the alarm.
+    """
+
+    belief: Belief = Belief.CALM
+    severity: Severity = Severity.INFO
+    serial: int = 0
+    started_at: datetime | None = None
+    alarmed: float = 0.0
+    last: float = 0.0
+    reminders: int = 0
+
+    def after(self, condition: Condition, reason: Reason) -> Told:
+        """What is believed once a message with `reason` has been delivered, but for the times."""
+        current = condition.current
+        if current is None:
+            return Told(serial=condition.serial)
+        known = replace(self, severity=current.severity, serial=condition.serial)
+        if reason is Reason.REMIND:
+            return replace(known, reminders=self.reminders + 1)
+        if reason is Reason.EASE:
+            return known
+        began = self.started_at if reason is Reason.ESCALATE else current.started_at
+        return replace(known, belief=condition.belief, started_at=began, reminders=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What one channel's reader believes of one key; `at` is when that was delivered."""
+class Draft:
+    """Something a channel should be told: of which key, why, out of which state of things.
 
-    kind: Kind = Kind.OK
-    number: int = 0
-    severity: Severity = Severity.INFO
-    at: float = 0.0
-    reminders: int = 0
+    `affected` are the keys in trouble that depend on this one.
+    """
 
-    def after(self, wanted: Wanted, reason: Reason, now: float) -> Told:
-        """What is believed once a message has been delivered."""
-        reminded = self.reminders + 1 if reason is Reason.REMIND else 0
-        worst = max(self.severity, wanted.severity) if reason is Reason.REMIND else wanted.severity
-        return Told(wanted.kind, wanted.number, worst, now, reminded)
+    key: str
+    reason: Reason
+    condition: Condition
+    told: Told
+    affected: tuple[str, ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """How urgent the message is; for an end, how urgent what ended was."""
+        if self.condition.current is not None:
+            return self.condition.current.severity
+        unknown = self.condition.ended_since(self.told.serial)
+        return max([self.told.severity, *(incident.severity for incident in unknown)])
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes it the same message when it is tried again."""
+        told = self.told
+        return self.key, self.reason, self.condition.serial, self.severity, told.reminders
+
+    def delivered(self, now: float) -> Told:
+        """What is believed once it has arrived, at `now`."""
+        after = self.told.after(self.condition, self.reason)
+        alarm = self.reason in {Reason.FIRE, Reason.ESCALATE, Reason.FLAPPING}
+        return replace(after, last=now, alarmed=now if alarm else after.alarmed)
 
 
-def decide(wanted: Wanted, told: Told, now: float, policy: Policy) -> Reason | None:
-    """Why to speak now, or None where the reader knows what there is to know."""
-    reason = _difference(wanted, told)
-    if reason is None and wanted.kind is not Kind.OK:
-        due = now - told.at >= policy.patience(told.reminders)
-        reason = Reason.REMIND if due else None
-    # While what it depends on burns, only an end is worth saying.
-    return None if wanted.inhibited and reason is not Reason.CLEAR else reason
+def decide(
+    condition: Condition, told: Told, policy: Policy, *, now: float, hushed: bool = False
+) -> Reason | None:
+    """Why something is to be said of a key now; None where the reader knows enough.
+
+    `hushed` keeps alarms and reminders back, but not the end of what the reader takes to be so.
+    """
+    if condition.belief is Belief.CALM:
+        return _end(condition, told)
+    if hushed:
+        return None
+    if condition.belief is not told.belief:
+        return Reason.FLAPPING if condition.belief is Belief.FLAPPING else Reason.FIRE
+    return _more_of_the_same(condition, told, policy, now=now)
 
 
-def _difference(wanted: Wanted, told: Told) -> Reason | None:
-    if wanted.kind is Kind.OK:
-        if told.kind is not Kind.OK:
-            return Reason.CLEAR
-        return Reason.WAS_DOWN if wanted.number > told.number else None
-    if wanted.kind is not told.kind:
-        return Reason.FLAPPING if wanted.kind is Kind.FLAPPING else Reason.FIRE
-    if wanted.kind is Kind.FIRING and wanted.severity > told.severity:
+def _end(condition: Condition, told: Told) -> Reason | None:
+    if condition.bad:
+        # Nobody is to read of an end while it begins anew; a good round will come, or an incident.
+        return None
+    if told.belief is not Belief.CALM:
+        return Reason.CLEAR
+    return Reason.WAS_DOWN if condition.ended_since(told.serial) else None
+
+
+def _more_of_the_same(
+    condition: Condition, told: Told, policy: Policy, *, now: float
+) -> Reason | None:
+    assert condition.current is not None
+    severity = condition.current.severity
+    if severity > told.severity:
         return Reason.ESCALATE
-    return None
+    rested = now - told.last >= policy.cooldown
+    if severity < told.severity:
+        return Reason.EASE if rested else None
+    due = now - told.alarmed >= policy.reminder(told.reminders)
+    # While something flaps, its quiet moments need no reminder.
+    return Reason.REMIND if rested and due and condition.open is not None else None
+
+
+_WELL = Condition()
+_UNTOLD = Told()
 
 
 class Incidents:
-    """What should be known of every key; `born` is when watching began, in monotonic seconds."""
+    """The conditions of all keys, and what each of `channels` was told of them."""
 
-    def __init__(self, policy: Policy, born: float) -> None:
+    def __init__(self, policy: Policy, channels: Sequence[str]) -> None:
         self.policy = policy
-        self._born = born
-        self._cases: dict[str, _Case] = {}
+        self.refused = 0
+        """How many observations were left out because too many keys are in trouble."""
+        self.recent: deque[tuple[str, Incident]] = deque(maxlen=RECENT_INCIDENTS)
+        """The last incidents that ended, newest last, with their keys."""
+        self._conditions: dict[str, Condition] = {}
+        self._told: dict[str, dict[str, Told]] = {name: {} for name in channels}
+        self._parents: dict[str, tuple[str, ...]] = {}
+        self._well: set[str] = set()
+        self._born: float | None = None
 
-    def observe(self, observations: Iterable[Observation], *, now: float, time: datetime) -> None:
-        """Take in what a round saw; what was skipped says nothing."""
-        for observation in observations:
-            if observation.status is Status.SKIPPED:
+    def observe(
+        self, observations: Iterable[Observation], now: float, time: datetime
+    ) -> list[Severity]:
+        """Take in what a round saw, of all keys or of some.
+
+        Gives the severity of each incident that began and is kept back, by the startup's grace,
+        by a parent, or because its key is known to flap.
+        """
+        seen = list(observations)
+        if self._born is None:
+            self._born = now
+        before = {each.key: self._conditions.get(each.key, _WELL) for each in seen}
+        for observation in seen:
+            self._observe(observation, now, time)
+        self._forget(now, time)
+        self._let_speak(now)
+        kept_back = list(self._kept_back(before, now))
+        self._tidy()
+        return kept_back
+
+    def wanted(self, channel: str, now: float) -> list[Draft]:
+        """What the channel should be told now, the gravest first and what is over last."""
+        drafts = []
+        affected = self._affected()
+        for key, condition in self._conditions.items():
+            told = self._told[channel].get(key, _UNTOLD)
+            hushed = self._hushed(key, now)
+            reason = decide(condition, told, self.policy, now=now, hushed=hushed)
+            if reason is not None:
+                below = tuple(sorted(affected.get(key, ())))
+                drafts.append(Draft(key, reason, condition, told, below))
+        return sorted(drafts, key=lambda each: (each.reason in _ENDS, -each.severity.gravity))
+
+    def delivered(self, channel: str, drafts: Iterable[Draft], now: float) -> None:
+        """Note that the channel's reader has these messages since `now`."""
+        for draft in drafts:
+            self._told[channel][draft.key] = draft.delivered(now)
+        self._tidy()
+
+    def standing(self) -> Iterator[tuple[str, Incident, bool]]:
+        """Each key in trouble, with what goes on, and whether it is flapping."""
+        for key, condition in self._conditions.items():
+            if condition.current is not None:
+                yield key, condition.current, condition.flapping is not None
+
+    def _observe(self, observation: Observation, now: float, time: datetime) -> None:
+        key = observation.key
+        known = self._conditions.get(key)
+        before = known or _WELL
+        after = step(before, observation, self.policy, now=now, time=time)
+        if known is None and not after.idle and len(self._conditions) >= MAX_KEYS:
+            self.refused += 1
+            return
+        # A good round that may be the end of what the grace keeps back lets nothing out.
+        self._remember(observation, now, well=after.open is None)
+        self._become(key, before, after)
+
+    def _remember(self, observation: Observation, now: float, *, well: bool) -> None:
+        """Keep what the grace and the inhibition ask for, also of a key that is well."""
+        self._parents.pop(observation.key, None)
+        if observation.depends_on and len(self._parents) < MAX_KEYS:
+            self._parents[observation.key] = observation.depends_on
+        if not self._in_grace(now):
+            self._well.clear()
+        elif well and observation.status is Status.HEALTHY and len(self._well) < MAX_KEYS:
+            self._well.add(observation.key)
+
+    def _forget(self, now: float, time: datetime) -> None:
+        """End what nobody has observed for long."""
+        for key, condition in self._conditions.items():
+            if now - condition.seen > self.policy.forget:
+                self._become(key, condition, abandoned(condition, now=now, time=time))
+
+    def _become(self, key: str, before: Condition, after: Condition) -> None:
+        self._conditions[key] = after
+        if before.open is not None and after.open is None and after.last is not None:
+            self.recent.append((key, after.last))
+
+    def _let_speak(self, now: float) -> None:
+        """Mark the incidents that are not kept back, so that their end will be told as well."""
+        for key, condition in self._conditions.items():
+            if condition.open is not None and not self._hushed(key, now):
+                self._conditions[key] = speaking(condition)
+
+    def _kept_back(self, before: Mapping[str, Condition], now: float) -> Iterator[Severity]:
+        for key, old in before.items():
+            new = self._conditions.get(key, old)
+            if new.open is None or new.serial == old.serial:
                 continue
-            case = self._cases.get(observation.key)
-            if case is None:
-                case = self._cases[observation.key] = _Case(observation.key, self.policy)
-            case.step(observation, now=now, time=time, sheltered=self._sheltered(case, now))
+            if old.flapping is not None or self._hushed(key, now):
+                yield new.open.severity
 
-    def wanted(self) -> list[Wanted]:
-        """What should be known now, children marked while something they depend on burns."""
-        return [
-            replace(case.wanted(), inhibited=self._inhibited(case.depends_on))
-            for case in self._cases.values()
-        ]
+    def _tidy(self) -> None:
+        """Let go of what every channel knows."""
+        for key, condition in list(self._conditions.items()):
+            beliefs = [told.get(key, _UNTOLD) for told in self._told.values()]
+            known = min((told.serial for told in beliefs), default=condition.serial)
+            untold = tuple(each for each in condition.ended if each.serial > known)
+            kept = self._conditions[key] = replace(condition, ended=untold)
+            if kept.idle and all(told.belief is Belief.CALM for told in beliefs):
+                del self._conditions[key]
+                for told_of in self._told.values():
+                    told_of.pop(key, None)
 
-    def _sheltered(self, case: _Case, now: float) -> bool:
-        return not case.ever_well and now - self._born < self.policy.grace
+    def _in_grace(self, now: float) -> bool:
+        return self._born is None or now - self._born < self.policy.grace
 
-    def _inhibited(self, parents: Sequence[str]) -> bool:
-        cases = (self._cases.get(parent) for parent in parents)
-        return any(case is not None and case.firing for case in cases)
+    def _hushed(self, key: str, now: float) -> bool:
+        if key not in self._well and self._in_grace(now):
+            return True
+        parents = (self._conditions.get(parent) for parent in self._ancestors(key))
+        return any(parent is not None and burns(parent, self.policy, now=now) for parent in parents)
+
+    def _affected(self) -> dict[str, list[str]]:
+        """For each key the ones in trouble that depend on it."""
+        below: dict[str, list[str]] = {}
+        for child in self._parents:
+            if self._conditions.get(child, _WELL).bad:
+                for parent in self._ancestors(child):
+                    below.setdefault(parent, []).append(child)
+        return below
+
+    def _ancestors(self, key: str) -> set[str]:
+        """What `key` depends on, in the end; keys that depend on each other keep none silent."""
+        above = self._above(key)
+        return {each for each in above if key not in self._above(each)}
+
+    def _above(self, key: str) -> set[str]:
+        found: set[str] = set()
+        open_ends = list(self._parents.get(key, ()))
+        while open_ends:
+            parent = open_ends.pop()
+            if parent not in found:
+                found.add(parent)
+                open_ends.extend(self._parents.get(parent, ()))
+        return found
 
 
-class _Case:
-    """One key's history, as long as the policy needs it."""
-
-    def __init__(self, key: str, policy: Policy) -> None:
-        self.key = key
-        self.depends_on: tuple[str, ...] = ()
-        self.ever_well = False
-        self.firing = False
-        self._policy = policy
-        self._window: deque[bool] = deque(maxlen=policy.ratio[1])
-        self._bad = self._good = 0
-        self._by_ratio = False
-        self._flapping = False
-        self._opened: deque[float] = deque()
-        self._changed = float("-inf")
-        self._first_bad: datetime | None = None
-        self._last = Wanted(key)
-
-    def step(
-        self, observation: Observation, *, now: float, time: datetime, sheltered: bool
-    ) -> None:
-        """Take in one observation."""
-        self.depends_on = observation.depends_on
-        self.ever_well = self.ever_well or not observation.bad
-        self._count(bad=observation.bad, time=time)
-        if not self.firing:
-            if observation.bad and self._over() and not sheltered:
-                self._open(observation, now)
-        elif observation.bad:
-            self._go_on(observation)
-        elif self._good >= self._policy.successes and not self._held_by_ratio():
-            self._close(now, time)
-        self._mind_flapping(now)
-
-    def wanted(self) -> Wanted:
-        """What should be known of this key."""
-        if self._flapping:
-            return replace(self._last, kind=Kind.FLAPPING)
-        return replace(self._last, kind=Kind.FIRING if self.firing else Kind.OK)
-
-    def _count(self, *, bad: bool, time: datetime) -> None:
-        if bad and not any(self._window):
-            self._first_bad = time
-        self._window.append(bad)
-        self._bad = self._bad + 1 if bad else 0
-        self._good = 0 if bad else self._good + 1
-
-    def _over(self) -> bool:
-        return self._bad >= self._policy.failures or sum(self._window) >= self._policy.ratio[0]
-
-    def _held_by_ratio(self) -> bool:
-        """Whether the rule that opened the incident still holds it open."""
-        return self._by_ratio and sum(self._window) >= self._policy.ratio[0]
-
-    def _open(self, observation: Observation, now: float) -> None:
-        self.firing = True
-        self._by_ratio = self._bad < self._policy.failures
-        self._changed = now
-        self._opened.append(now)
-        self._last = Wanted(
-            self.key,
-            number=self._last.number + 1,
-            severity=_SEVERITIES[observation.status],
-            status=observation.status,
-            summary=observation.summary,
-            details=observation.details,
-            since=self._first_bad,
-        )
-
-    def _go_on(self, observation: Observation) -> None:
-        # The worst it has been: a mere step down is no news, and a step back up no new alarm.
-        self._last = replace(
-            self._last,
-            severity=max(self._last.severity, _SEVERITIES[observation.status]),
-            status=observation.status,
-            summary=observation.summary,
-            details=observation.details,
-        )
-
-    def _close(self, now: float, time: datetime) -> None:
-        self.firing = False
-        self._changed = now
-        self._window.clear()
-        self._last = replace(self._last, ended=time)
-
-    def _mind_flapping(self, now: float) -> None:
-        while self._opened and now - self._opened[0] > self._policy.flap_window:
-            self._opened.popleft()
-        if len(self._opened) >= self._policy.flap_incidents:
-            self._flapping = True
-        if self._flapping and now - self._changed >= self._policy.flap_quiet:
-            self._flapping = False
-            # Else the next incident alone would be flapping again.
-            self._opened.clear()
+_ENDS = frozenset({Reason.CLEAR, Reason.WAS_DOWN})

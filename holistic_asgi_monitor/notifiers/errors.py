@@ -1,4 +1,4 @@
-"""What a notifier raises so that its alerts are brought again, and when."""
+"""What a notifier raises to say how a delivery failed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ __all__ = ("DeliveryError",)
 
 
 class DeliveryError(MonitorError):
-    """An alert could not be delivered; `sentence` says why and holds no secret.
+    """Alerts could not be delivered; `sentence` says why, goes to the log, and holds no secret.
 
-    `retry_after` is the wait in seconds that the channel asks for. `permanent` says that trying
-    the same again is useless (a channel that does not exist). `ambiguous` says that it may have
-    arrived all the same (no answer in time), so it is tried only once more.
+    Any exception has the same alerts brought again, after 1, 2, 4 and at last every 60 seconds.
+    This one can say more, as can any other exception with the same attributes:
+
+    - `retry_after`: seconds to wait instead, at most 300;
+    - `permanent`: the same message will fail again, so it is tried when what there is to say has
+      changed, else after an hour;
+    - `ambiguous`: the message may have arrived, so it is tried only once more.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Writes alerts to the log: what is used where no other notifier is set up."""
+"""Writes alerts to the log: where they go when no other notifier is set up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from holistic_asgi_monitor.model import Alert, AlertState, Severity
-from holistic_asgi_monitor.notifiers.wording import duration, plain
+from holistic_asgi_monitor.notifiers.wording import clean, how_long, origin, state_word
 
 __all__ = ("Log",)
 
@@ -21,22 +21,36 @@ _LEVELS = {
 
 
 class Log:
-    """One line for each alert, to the logger `holistic_asgi_monitor.alerts`."""
+    """One line for each alert, to the logger `holistic_asgi_monitor.alerts`.
+
+    An alarm is logged at the level of its severity; what is over never above WARNING, but not
+    below either, since a log that shows the alarm should show its end.
+    """
 
     def __init__(self, *, name: str = "log") -> None:
         self.name = name
 
     async def send(self, alerts: Sequence[Alert]) -> None:
-        """Write the alerts, the all-clear at INFO, an alarm at the level of its severity."""
+        """Write the alerts."""
         for alert in alerts:
-            resolved = alert.state is AlertState.RESOLVED
-            level = logging.INFO if resolved else _LEVELS[alert.severity]
+            level = _LEVELS[alert.severity]
+            if alert.state is AlertState.RESOLVED:
+                level = min(level, logging.WARNING)
             _logger.log(level, "%s", _line(alert))
 
 
 def _line(alert: Alert) -> str:
-    word = "ALL-CLEAR" if alert.state is AlertState.RESOLVED else alert.severity.value.upper()
-    text = f"{word} {alert.service}: {alert.title}"
-    if alert.summary:
-        text += f": {alert.summary}"
-    return plain(text + duration(alert))
+    where = origin(alert)
+    head = f"{state_word(alert)} {where}" if where else state_word(alert)
+    texts = [alert.title, alert.summary, *_details(alert)]
+    return clean(f"{head}: {'; '.join(filter(None, texts))}{_lasted(alert)}")
+
+
+def _details(alert: Alert) -> list[str]:
+    return [f"{name}: {value}" for name, value in alert.details.items()]
+
+
+def _lasted(alert: Alert) -> str:
+    if alert.ended_at is None:
+        return ""
+    return f" (it lasted {how_long(alert.started_at, alert.ended_at)})"

@@ -1,4 +1,4 @@
-"""Keeps alerts in memory: for tests, and for looking at them from the application."""
+"""Keeps alerts in memory, for tests and for a look at them from the application."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ("Memory",)
 
 
 class Memory:
-    """Keeps the last `limit` alerts in `alerts`, newest last."""
+    """Keeps the last `limit` alerts in the list `alerts`, newest last."""
 
     def __init__(self, *, name: str = "memory", limit: int = 1000) -> None:
         self.name = name
@@ -20,7 +20,9 @@ class Memory:
     async def send(self, alerts: Sequence[Alert]) -> None:
         """Keep the alerts."""
         self.alerts.extend(alerts)
-        del self.alerts[: -self._limit]
+        surplus = len(self.alerts) - self._limit
+        if surplus > 0:
+            del self.alerts[:surplus]
 
     def clear(self) -> None:
         """Forget what was kept."""

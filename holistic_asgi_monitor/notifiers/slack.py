@@ -1,103 +1,189 @@
-"""Slack, by an incoming webhook: one message for all alerts of a delivery.
+"""Slack, by an incoming webhook.
 
-slack_sdk's synchronous client is used, in a worker thread: its asynchronous one needs aiohttp. Its
-own retries are switched off (they log the webhook's URL, which is a secret); what to try again,
-and when, is the outbox's business. Limits and answers: docs.slack.dev.
+slack_sdk's synchronous client is used, in a thread: the asynchronous one needs aiohttp. Its own
+retries are off, for they never try again after most errors, and write the webhook's URL, which is
+a secret, to the log; when to try again is the outbox's affair.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
+from http.client import RemoteDisconnected
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.parse import urlsplit
 
-import anyio
-import anyio.to_thread
-
-from holistic_asgi_monitor.model import (
-    Alert,
-    AlertState,
-    ConfigurationError,
-    MissingExtraError,
-    Severity,
-)
+from holistic_asgi_monitor.model import Alert, ConfigurationError, MissingExtraError
+from holistic_asgi_monitor.notifiers.blocks import message
 from holistic_asgi_monitor.notifiers.errors import DeliveryError
-from holistic_asgi_monitor.notifiers.wording import clock, escaped, plain, span
+from holistic_asgi_monitor.notifiers.threads import OneThread
 
 if TYPE_CHECKING:
-    from slack_sdk.webhook import WebhookClient, WebhookResponse
+    from slack_sdk.webhook import WebhookClient
 
-__all__ = ("Slack", "message")
+__all__ = ("Slack", "judged")
 
-MOST_ALERTS = 15
-"""Three blocks each, and one more for what is left out, stay below Slack's 50."""
-
-HEADER_LIMIT = 150
-SECTION_LIMIT = 2900
-CONTEXT_LIMIT = 1900
-TEXT_LIMIT = 3900
-LONGEST_WAIT = 300.0
-
-_LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
-_MARKS = {
-    Severity.INFO: "\N{INFORMATION SOURCE}",
-    Severity.WARNING: "\N{WARNING SIGN}",
-    Severity.ERROR: "\N{LARGE RED CIRCLE}",
-    Severity.CRITICAL: "\N{POLICE CARS REVOLVING LIGHT}",
-}
-_ALL_CLEAR = "\N{WHITE HEAVY CHECK MARK}"
+_REASON = re.compile(r"[a-z][a-z_]{0,60}")
+_HOPELESS = frozenset(
+    {
+        "action_prohibited",
+        "channel_is_archived",
+        "channel_not_found",
+        "invalid_blocks",
+        "invalid_payload",
+        "invalid_token",
+        "no_service",
+        "no_service_id",
+        "no_team",
+        "no_text",
+        "posting_to_general_channel_denied",
+        "team_disabled",
+        "too_many_attachments",
+        "user_not_found",
+    }
+)
 
 
 class Slack:
-    """Posts alerts to an incoming webhook; needs the extra `slack`. `timeout` is in seconds."""
+    """Posts alerts to a Slack channel by its incoming webhook, all of one delivery together.
+
+    `webhook_url` begins with https:// (or, for tests, is on this machine); `timeout` is in
+    seconds. It needs the extra `slack`: without it, MissingExtraError. A wrong argument is a
+    ConfigurationError.
+    """
 
     def __init__(self, webhook_url: str, *, name: str = "slack", timeout: float = 10.0) -> None:
+        _refuse_wrong(webhook_url, timeout)
         self.name = name
-        self._client = _client(_checked(webhook_url), timeout)
-        self._limiter: anyio.CapacityLimiter | None = None
+        self.timeout = float(timeout)
+        self._client = _client(webhook_url, self.timeout)
+        self._thread = OneThread(f"holistic-asgi-monitor {name}")
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(name={self.name!r})"
+        return f"{type(self).__name__}(webhook_url=..., name={self.name!r})"
 
     async def send(self, alerts: Sequence[Alert]) -> None:
-        """Post the alerts in one message; a `DeliveryError` says what to do when it failed."""
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(1)
-        await anyio.to_thread.run_sync(
-            self._post, message(alerts), abandon_on_cancel=True, limiter=self._limiter
-        )
+        """Post the alerts in one message; DeliveryError where Slack did not take it."""
+        if not alerts:
+            return
+        body = message(alerts, datetime.now(UTC))
+        failure = await self._thread.call(partial(self._post, body))
+        if failure is not None:
+            raise failure
 
-    def _post(self, body: dict[str, Any]) -> None:
+    def _post(self, body: dict[str, Any]) -> DeliveryError | None:
+        """Post, and judge the answer; given back and not raised, so that no URL hangs on it."""
         try:
             response = self._client.send_dict(body)
-        except TimeoutError:
-            raise DeliveryError("Slack did not answer in time", ambiguous=True) from None
-        except URLError as error:
-            if isinstance(error.reason, TimeoutError):
-                raise DeliveryError("Slack could not be reached in time") from None
-            kind = type(error.reason).__name__
-            raise DeliveryError(f"Slack could not be reached ({kind})") from None
         except Exception as error:
-            # Texts of foreign exceptions may hold the URL: only the type goes on.
-            raise DeliveryError(f"Slack could not be reached ({type(error).__name__})") from None
-        _judge(response)
+            # Whatever urllib and the client raise; their texts may hold the URL.
+            return _unanswered(error, self.timeout)
+        return judged(response.status_code, response.body, response.headers, datetime.now(UTC))
 
 
-def _checked(url: str) -> str:
+def judged(
+    status: int, body: str | None, headers: Mapping[str, Any], now: datetime
+) -> DeliveryError | None:
+    """What an answer of a webhook means; None where Slack took the message."""
+    said = (body or "").strip()
+    if status == 200 and said == "ok":
+        return None
+    reason = f" {said}" if _REASON.fullmatch(said) else ""
+    busy = status in {408, 429}
+    return DeliveryError(
+        f"Slack answered {status}{reason}",
+        retry_after=_asked_wait(headers, said, now) if busy or status >= 500 else None,
+        permanent=not busy and (400 <= status < 500 or (status == 200 and said in _HOPELESS)),
+    )
+
+
+def _unanswered(error: Exception, timeout: float) -> DeliveryError:
+    if isinstance(error, URLError):
+        kind = type(error.reason).__name__ if isinstance(error.reason, Exception) else "no route"
+        return DeliveryError(f"Slack could not be reached ({kind})")
+    if isinstance(error, TimeoutError):
+        return DeliveryError(f"Slack did not answer within {timeout:g} s", ambiguous=True)
+    kind = type(error).__name__
+    if isinstance(error, RemoteDisconnected | ConnectionError):
+        return DeliveryError(f"Slack closed the connection without an answer ({kind})")
+    return DeliveryError(f"Slack's answer could not be read ({kind})", ambiguous=True)
+
+
+def _asked_wait(headers: Mapping[str, Any], body: str, now: datetime) -> float | None:
+    """The seconds to wait that `Retry-After` asks for, else the body; None where neither does."""
+    named = (str(value) for name, value in headers.items() if name.lower() == "retry-after")
+    value = next(named, "").strip()
+    seconds = _number(value)
+    if seconds is None:
+        seconds = _seconds_until(value, now)
+    return seconds if seconds is not None else _wait_in_body(body)
+
+
+def _number(value: object) -> float | None:
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _seconds_until(date: str, now: datetime) -> float | None:
+    try:
+        moment = parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - now).total_seconds())
+
+
+def _wait_in_body(body: str) -> float | None:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return _number(answer.get("retry_after")) if isinstance(answer, dict) else None
+
+
+def _refuse_wrong(url: object, timeout: object) -> None:
+    if not _is_accepted(url):
+        raise ConfigurationError(
+            "The webhook_url of notifiers.Slack is not shown and refused: it must be the whole "
+            "address that Slack gives, which begins with https://."
+        )
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 300:
+        raise ConfigurationError(
+            f"The timeout of notifiers.Slack is {timeout!r}: it must be a number of seconds above "
+            "0 and at most 300."
+        )
+
+
+def _is_accepted(url: object) -> bool:
+    """Whether it is an address that a secret may be sent to: by TLS, or within this machine."""
+    if not isinstance(url, str) or not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
+        return False
     try:
         parts = urlsplit(url)
-        host = parts.hostname
+        sound = parts.port != 0 and bool(parts.hostname) and "@" not in parts.netloc
     except ValueError:
-        parts, host = urlsplit(""), None
-    if host and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)):
-        return url
-    raise ConfigurationError(
-        "SLACK_WEBHOOK_URL (notifiers.Slack) is not an address that begins with https://"
-    )
+        return False
+    local = parts.scheme == "http" and _is_loopback(parts.hostname or "")
+    return sound and (parts.scheme == "https" or local)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _client(url: str, timeout: float) -> WebhookClient:
@@ -105,108 +191,8 @@ def _client(url: str, timeout: float) -> WebhookClient:
         from slack_sdk.webhook import WebhookClient
     except ImportError:
         raise MissingExtraError("notifiers.Slack", "slack") from None
-    # With its own logger the client would log the URL at DEBUG.
-    silent = logging.getLogger("holistic_asgi_monitor.slack_sdk")
-    silent.setLevel(logging.CRITICAL)
-    # The client only hands it on to urllib, which takes fractions too.
+    # The client writes the URL at several levels: this logger is nobody's child and above them all.
+    silent = logging.Logger("slack_sdk", logging.CRITICAL + 1)  # noqa: LOG001 - not to be found
+    # The client hands the timeout on to urllib, which takes fractions as well.
     seconds: Any = timeout
     return WebhookClient(url, timeout=seconds, logger=silent, retry_handlers=[])
-
-
-def _judge(response: WebhookResponse) -> None:
-    """Raise what the answer means; success is 200 and the body `ok`."""
-    status, body = response.status_code, (response.body or "").strip()
-    if status == 200 and body == "ok":
-        return
-    said = plain(body)[:80] if body.replace("_", "").isalnum() else "no word of why"
-    sentence = f"Slack refused the message: {status} {said}"
-    if status == 429:
-        raise DeliveryError(sentence, retry_after=_wait(response.headers))
-    permanent = 200 <= status < 500 and status not in {408, 429}
-    raise DeliveryError(sentence, permanent=permanent)
-
-
-def _wait(headers: Mapping[str, Any]) -> float:
-    """Seconds that `Retry-After` asks for: whole, fractional or a date; 1 where it says nothing."""
-    value = next((str(v) for k, v in headers.items() if k.lower() == "retry-after"), "")
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = _until(value)
-    return min(max(seconds, 0.0), LONGEST_WAIT) if seconds == seconds else 1.0  # noqa: PLR0124 - NaN
-
-
-def _until(value: str) -> float:
-    try:
-        when = parsedate_to_datetime(value)
-    except ValueError:
-        return 1.0
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return (when - datetime.now(UTC)).total_seconds()
-
-
-def message(alerts: Sequence[Alert]) -> dict[str, Any]:
-    """The message as Slack wants it: a text for notifications, and blocks for the eye."""
-    shown = sorted(alerts, key=lambda alert: (alert.ended_at is not None, -alert.severity.gravity))
-    blocks = [block for alert in shown[:MOST_ALERTS] for block in _blocks(alert)]
-    if len(shown) > MOST_ALERTS:
-        more = f"and {len(shown) - MOST_ALERTS} more"
-        blocks.append({"type": "section", "text": _plain_text(more, SECTION_LIMIT)})
-    text = "; ".join(_headline(alert) for alert in shown)
-    return {"text": escaped(text, TEXT_LIMIT), "blocks": blocks}
-
-
-def _headline(alert: Alert) -> str:
-    resolved = alert.state is AlertState.RESOLVED
-    mark = _ALL_CLEAR if resolved else _MARKS[alert.severity]
-    where = f"{alert.service} " if alert.service else ""
-    return f"{mark} {where}{alert.title}"
-
-
-def _blocks(alert: Alert) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = [
-        {"type": "header", "text": _plain_text(_headline(alert), HEADER_LIMIT)}
-    ]
-    if alert.summary or alert.details:
-        blocks.append({"type": "section", "text": _marked(_body(alert), SECTION_LIMIT)})
-    context = {"type": "context", "elements": [_marked_raw(_context(alert))]}
-    return [*blocks, context]
-
-
-def _body(alert: Alert) -> str:
-    lines = [alert.summary] if alert.summary else []
-    lines += [f"{name}: {value}" for name, value in alert.details.items()]
-    return "\n".join(lines)
-
-
-def _context(alert: Alert) -> str:
-    """Severity, since when, how long, where; links last. Escaped already."""
-    parts = [alert.severity.value, f"since {alert.started_at:%Y-%m-%d} {clock(alert.started_at)}"]
-    if alert.ended_at is not None:
-        lasted = (alert.ended_at - alert.started_at).total_seconds()
-        parts.append(f"until {clock(alert.ended_at)}, {span(lasted)}")
-    parts += [part for part in (alert.environment, alert.instance) if part]
-    text = escaped(" · ".join(parts), CONTEXT_LIMIT)
-    links = (("dashboard", alert.dashboard_url), ("runbook", alert.runbook_url))
-    return text + "".join(f" · <{_link(url)}|{name}>" for name, url in links if url)
-
-
-def _link(url: str) -> str:
-    return escaped(url, 400).replace("|", "%7C")
-
-
-def _plain_text(text: str, limit: int) -> dict[str, str]:
-    short = plain(text)
-    return {
-        "type": "plain_text",
-        "text": short if len(short) <= limit else f"{short[: limit - 1]}…",
-    }
-
-
-def _marked(text: str, limit: int) -> dict[str, str]:
-    return _marked_raw(escaped(text, limit))
-
-
-def _marked_raw(text: str) -> dict[str, str]:
-    return {"type": "mrkdwn", "text": text}

@@ -1,60 +1,47 @@
-"""Wording that the notifiers share: texts without surprises, times and durations."""
+"""Wording that the notifiers share: where an alert comes from, in which state, how long."""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime
 
-from holistic_asgi_monitor.model import Alert
+from holistic_asgi_monitor.model import Alert, AlertState
 
-__all__ = ("clock", "duration", "escaped", "plain", "span")
+__all__ = ("clean", "how_long", "origin", "state_word")
 
-# Control characters, and the marks with which a text can turn its reading direction.
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+# Controls, halves of surrogate pairs, and the marks with which a text turns its direction.
 _UNWANTED = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_ESCAPES = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"))
-_CUT = "…"
+_SPACE = re.compile(r"\s+")
 
 
-def plain(text: str) -> str:
-    """The text on one line, without control characters and direction marks."""
-    return " ".join(_UNWANTED.sub("", text.replace("\n", " ")).split())
+def clean(text: object) -> str:
+    """The text on one line, without what a reader cannot see and a display obeys."""
+    return _UNWANTED.sub("", _SPACE.sub(" ", str(text))).strip()
 
 
-def escaped(text: str, limit: int) -> str:
-    """The text with Slack's three characters escaped, at most `limit` long, no entity cut."""
-    pieces: list[str] = []
-    left = limit - len(_CUT)
-    characters = _UNWANTED.sub("", text)
-    for character in characters:
-        piece = dict(_ESCAPES).get(character, character)
-        if len(piece) > left:
-            return "".join(pieces) + _CUT
-        pieces.append(piece)
-        left -= len(piece)
-    return "".join(pieces)
+def state_word(alert: Alert) -> str:
+    """The state in one word: the severity of an alarm, or that it is over."""
+    if alert.state is AlertState.RESOLVED:
+        return "RESOLVED"
+    return alert.severity.value.upper()
 
 
-def clock(time: datetime) -> str:
-    """A time of day in UTC, as it stands in a message."""
-    return f"{time:%H:%M:%S} UTC"
+def origin(alert: Alert) -> str:
+    """Where it comes from: service, environment and instance, as far as they are known."""
+    return " / ".join(filter(None, (alert.service, alert.environment, alert.instance)))
 
 
-def duration(alert: Alert) -> str:
-    """How long it lasted, in brackets; nothing while it lasts."""
-    if alert.ended_at is None:
-        return ""
-    return f" (it lasted {span((alert.ended_at - alert.started_at).total_seconds())})"
-
-
-def span(seconds: float) -> str:
-    """A length of time in its two largest units: `4 min 10 s`, `2 h 5 min`."""
-    whole = max(0, round(seconds))
-    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-    parts: list[str] = []
-    for name, size in units:
-        count, whole = divmod(whole, size)
-        if count or (name == "s" and not parts):
-            parts.append(f"{count} {name}")
-    return " ".join(parts[:2])
+def how_long(start: datetime, end: datetime) -> str:
+    """The time between two moments in its two largest units: `4 min 10 s`, `2 h`, `0 s`."""
+    # The clocks may have been set back meanwhile.
+    left = max(0, round((end - start).total_seconds()))
+    parts: list[tuple[int, str]] = []
+    for name, size in _UNITS:
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append((count, name))
+    said = [f"{count} {name}" for count, name in parts[:2] if count]
+    return " ".join(said) or "0 s"

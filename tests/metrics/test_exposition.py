@@ -5,6 +5,7 @@ import math
 import re
 import sys
 import threading
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -224,7 +225,7 @@ class Raising:
 class Unwritable:
     def collect(self):
         metric = Metric("odd", "Odd.", "counter")
-        metric.add_sample("odd_total", {"label": object()}, 1.0)
+        metric.add_sample("odd_total", cast("Any", {"label": object()}), 1.0)
         return [metric]
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import inspect
+import re
+from typing import Any
 
 import anyio
 import pytest
@@ -148,7 +150,7 @@ async def test_a_response_without_content_counts_once(status):
 async def test_background_work_is_not_in_the_duration_nor_in_progress():
     released = anyio.Event()
     progress = []
-    monitor = None
+    monitor: Any = None
 
     async def work():
         progress.append((in_progress(monitor), counted(monitor)))
@@ -457,7 +459,7 @@ async def test_excluded_endpoints_fail_in_silence():
     async def endpoint(request):
         raise Bug
 
-    settings = Settings(service="test", exclude="^/internal")
+    settings = Settings(service="test", exclude=re.compile("^/internal"))
     app = Starlette(routes=[Route("/internal", endpoint)])
     monitor = Monitor(app, settings=settings, checks=[])
     with pytest.raises(Bug):
@@ -643,7 +645,7 @@ async def test_the_user_is_asked_after_the_app_and_only_counted(caplog):
 
 
 async def test_excluded_endpoints_are_not_counted_but_served():
-    settings = Settings(service="test", exclude="^/items/")
+    settings = Settings(service="test", exclude=re.compile("^/items/"))
     monitor = Monitor(shop(), settings=settings, checks=[])
     exchange = await get(monitor, "/items/1")
 

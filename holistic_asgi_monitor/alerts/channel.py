@@ -1,0 +1,166 @@
+"""One notifier's channel: what is to be sent next, and when it may be tried.
+
+Pure but for its own memory: `now` is passed in, monotonic seconds, and nothing is sent here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from holistic_asgi_monitor.alerts.incidents import Draft, Incidents
+from holistic_asgi_monitor.alerts.telling import alert_of
+from holistic_asgi_monitor.model import Alert
+
+__all__ = ("Channel", "Failure", "Letter")
+
+SECONDS_APART = 1.0
+LONGEST_BACKOFF = 60.0
+LONGEST_RETRY_AFTER = 300.0
+REFUSED_SECONDS = 3600.0
+DOUBTFUL_TRIES = 2
+MOST_NOTICES = 100
+
+_Identity = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a delivery failed, in one safe sentence, and what that means for the next try.
+
+    `retry_after` is the wait in seconds that was asked for. `permanent`: the same will fail
+    again. `ambiguous`: it may have arrived.
+    """
+
+    sentence: str
+    retry_after: float | None = None
+    permanent: bool = False
+    ambiguous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An alert that is to be sent; `draft` is None for a message of the user's own."""
+
+    alert: Alert
+    draft: Draft | None = None
+
+    @property
+    def identity(self) -> _Identity:
+        """What makes it the same letter when it is tried again."""
+        if self.draft is not None:
+            return self.draft.identity
+        return self.alert.key, self.alert.started_at
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """A letter that may have arrived: how often it was sent, and when it may be sent again."""
+
+    tries: int
+    until: float
+
+
+class Channel:
+    """What one notifier is to be told, and the pace at which.
+
+    `up` is whether the last delivery worked, `refused` whether the notifier said that the same
+    message will never get through.
+    """
+
+    def __init__(self, name: str, incidents: Incidents) -> None:
+        self.name = name
+        self.up = True
+        self._incidents = incidents
+        self._notices: dict[str, Alert] = {}
+        self._doubts: dict[_Identity, _Doubt] = {}
+        self._not_before = -math.inf
+        self._failures = 0
+        self._refused: frozenset[_Identity] = frozenset()
+        self._refused_until = -math.inf
+
+    @property
+    def refused(self) -> bool:
+        """Whether the notifier's last word was that trying again is useless."""
+        return bool(self._refused)
+
+    def notice(self, alert: Alert) -> Alert | None:
+        """Take in a message of the user's own; gives the one that is dropped for it, if any.
+
+        A newer one of the same key takes the place of one that has not been delivered.
+        """
+        self._notices.pop(alert.key, None)
+        self._notices[alert.key] = alert
+        if len(self._notices) <= MOST_NOTICES:
+            return None
+        return self._notices.pop(next(iter(self._notices)))
+
+    def letters(self, now: float) -> list[Letter]:
+        """What is to be sent, in one message, as soon as it may be."""
+        return [letter for letter in self._wanted(now) if not self._held(letter, now)]
+
+    def due(self, now: float) -> float:
+        """When the next try may be made, infinite where nothing is wanted."""
+        wanted = self._wanted(now)
+        letters = [letter for letter in wanted if not self._held(letter, now)]
+        if not letters:
+            return min((self._doubts[each.identity].until for each in wanted), default=math.inf)
+        if self._refused == _identities(letters):
+            return max(self._not_before, self._refused_until)
+        return self._not_before
+
+    def delivered(self, letters: Sequence[Letter], now: float) -> None:
+        """Note that these have arrived."""
+        self.up = True
+        self._failures = 0
+        self._refused = frozenset()
+        self._not_before = now + SECONDS_APART
+        drafts = [letter.draft for letter in letters if letter.draft is not None]
+        self._incidents.delivered(self.name, drafts, now)
+        for letter in letters:
+            # Meanwhile a newer one may have taken its place.
+            if self._notices.get(letter.alert.key) is letter.alert:
+                del self._notices[letter.alert.key]
+
+    def failed(self, letters: Sequence[Letter], failure: Failure, now: float) -> None:
+        """Note that these have not arrived, as far as is known."""
+        self.up = False
+        self._failures += 1
+        self._refused = _identities(letters) if failure.permanent else frozenset()
+        self._refused_until = now + REFUSED_SECONDS
+        self._not_before = now + max(SECONDS_APART, self._wait(failure))
+        if failure.ambiguous:
+            self._doubt(letters, now)
+
+    def _wait(self, failure: Failure) -> float:
+        if failure.retry_after is not None:
+            return min(failure.retry_after, LONGEST_RETRY_AFTER)
+        if failure.permanent:
+            return 0.0
+        return float(min(LONGEST_BACKOFF, 2.0 ** min(self._failures - 1, 10)))
+
+    def _doubt(self, letters: Sequence[Letter], now: float) -> None:
+        for letter in letters:
+            before = self._doubts.get(letter.identity)
+            tries = before.tries + 1 if before is not None else 1
+            # After that only a changed state is worth the risk of saying it again, or so long a
+            # time as passes before a reminder.
+            until = now + self._incidents.policy.cooldown if tries >= DOUBTFUL_TRIES else now
+            self._doubts[letter.identity] = _Doubt(tries, until)
+
+    def _held(self, letter: Letter, now: float) -> bool:
+        doubt = self._doubts.get(letter.identity)
+        return doubt is not None and now < doubt.until
+
+    def _wanted(self, now: float) -> list[Letter]:
+        drafts = self._incidents.wanted(self.name, now)
+        letters = [Letter(alert_of(draft), draft) for draft in drafts]
+        letters += [Letter(alert) for alert in self._notices.values()]
+        wanted = _identities(letters)
+        self._doubts = {each: doubt for each, doubt in self._doubts.items() if each in wanted}
+        return letters
+
+
+def _identities(letters: Sequence[Letter]) -> frozenset[_Identity]:
+    return frozenset(letter.identity for letter in letters)

@@ -1,0 +1,197 @@
+"""The Slack message for some alerts, as somebody woken at three wants to read it.
+
+What is broken stands first and in the notification; then what was seen, since when, what it means;
+then where, and where to look. Everything is escaped once, and then cut within Slack's limits, for
+over a limit Slack refuses the whole message.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from holistic_asgi_monitor.model import Alert, AlertState, Severity
+from holistic_asgi_monitor.notifiers.wording import clean, how_long, origin
+
+__all__ = ("escaped", "message")
+
+FULL_ALERTS = 10
+BRIEF_ALERTS = 60
+SECTION_LIMIT = 3000
+NOTIFICATION_LIMIT = 1000
+TITLE_LIMIT = 250
+SUMMARY_LIMIT = 1200
+DETAIL_LIMIT = 200
+MOST_DETAILS = 6
+BRIEF_LIMIT = 120
+LINK_LIMIT = 1000
+
+_CUT = "…"
+_OVER = "\N{WHITE HEAVY CHECK MARK}"
+_MARKS = {
+    Severity.INFO: "\N{LARGE BLUE CIRCLE}",
+    Severity.WARNING: "\N{LARGE YELLOW CIRCLE}",
+    Severity.ERROR: "\N{LARGE ORANGE CIRCLE}",
+    Severity.CRITICAL: "\N{LARGE RED CIRCLE}",
+}
+_ORDER = (AlertState.FIRING, AlertState.NOTICE, AlertState.RESOLVED)
+_NOUNS = {
+    AlertState.FIRING: "in trouble",
+    AlertState.NOTICE: "to note",
+    AlertState.RESOLVED: "over",
+}
+
+
+def message(alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:
+    """The body of one message for all `alerts`, of which there is at least one; `now` is UTC."""
+    ordered = sorted(alerts, key=lambda each: (_ORDER.index(each.state), -each.severity.gravity))
+    full, brief = ordered[:FULL_ALERTS], ordered[FULL_ALERTS:]
+    several = len(ordered) > 1
+    texts = [f"*{_counts(ordered)}*"] if several else []
+    texts += [_full(alert, now, placed=not several) for alert in full]
+    texts += _packed([_brief(alert) for alert in brief[:BRIEF_ALERTS]])
+    if len(brief) > BRIEF_ALERTS:
+        texts.append(f"and {len(brief) - BRIEF_ALERTS} more")
+    return {
+        "text": _notification(ordered),
+        "blocks": [*map(_section, texts), *_foot(ordered[0])],
+        "unfurl_links": False,
+        "unfurl_media": False,
+    }
+
+
+def escaped(text: object, limit: int) -> str:
+    """One line of text that Slack shows as it is, at most `limit` long, no entity cut."""
+    safe = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    if len(safe) <= limit:
+        return safe
+    cut = safe[: limit - len(_CUT)]
+    entity = cut.rfind("&")
+    if entity > cut.rfind(";"):
+        cut = cut[:entity]
+    return cut + _CUT
+
+
+def _notification(alerts: Sequence[Alert]) -> str:
+    """What a phone shows: where, what, and how bad."""
+    first, *others = alerts
+    mark, place = _mark(first), _place(first)
+    if not others:
+        said = ". ".join(filter(None, (_title(first), clean(first.summary))))
+    else:
+        said = f"{_tally(alerts)}: {'; '.join(map(_title, alerts))}"
+    return escaped(f"{mark} {place}{said}", NOTIFICATION_LIMIT)
+
+
+def _counts(alerts: Sequence[Alert]) -> str:
+    return escaped(f"{_mark(alerts[0])} {_place(alerts[0])}{_tally(alerts)}", TITLE_LIMIT)
+
+
+def _tally(alerts: Sequence[Alert]) -> str:
+    counts = [(sum(alert.state is state for alert in alerts), state) for state in _ORDER]
+    return ", ".join(f"{count} {_NOUNS[state]}" for count, state in counts if count)
+
+
+def _full(alert: Alert, now: datetime, *, placed: bool) -> str:
+    place = _place(alert) if placed else ""
+    lines = [f"{_mark(alert)} *{escaped(place + _title(alert), TITLE_LIMIT)}*"]
+    if alert.summary:
+        lines.append(escaped(alert.summary, SUMMARY_LIMIT))
+    lines.append(escaped(_when(alert, now), DETAIL_LIMIT))
+    lines += _details(alert)
+    return "\n".join(filter(None, lines))
+
+
+def _brief(alert: Alert) -> str:
+    said = escaped(_title(alert), BRIEF_LIMIT)
+    if alert.summary:
+        said += f": {escaped(alert.summary, BRIEF_LIMIT)}"
+    return f"{_mark(alert)} {said}"
+
+
+def _packed(lines: Sequence[str]) -> list[str]:
+    """The lines in as few texts as the limit allows."""
+    texts: list[str] = []
+    for line in lines:
+        if texts and len(texts[-1]) + 1 + len(line) <= SECTION_LIMIT:
+            texts[-1] += f"\n{line}"
+        else:
+            texts.append(line)
+    return texts
+
+
+def _when(alert: Alert, now: datetime) -> str:
+    if alert.state is AlertState.NOTICE:
+        return ""
+    began = _moment(alert.started_at, now)
+    if alert.state is AlertState.FIRING:
+        lasts = how_long(alert.started_at, now)
+        return f"{alert.severity.value.capitalize()}, since {began} UTC, for {lasts} by now"
+    late = " This could not be delivered earlier." if alert.reason == "was_down" else ""
+    if alert.ended_at is None:
+        return f"It began at {began} UTC.{late}"
+    lasted = how_long(alert.started_at, alert.ended_at)
+    ended = _moment(alert.ended_at, now)
+    return f"It lasted {lasted}, from {began} to {ended} UTC.{late}"
+
+
+def _moment(time: datetime, now: datetime) -> str:
+    """The time of day, with the day where it is not today."""
+    return f"{time:%H:%M:%S}" if time.date() == now.date() else f"{time:%Y-%m-%d %H:%M:%S}"
+
+
+def _details(alert: Alert) -> Iterator[str]:
+    pairs = list(alert.details.items())
+    for name, value in pairs[:MOST_DETAILS]:
+        yield f"• {escaped(f'{name}: {_value(value)}', DETAIL_LIMIT)}"
+    if len(pairs) > MOST_DETAILS:
+        yield f"• and {len(pairs) - MOST_DETAILS} more"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
+
+
+def _foot(alert: Alert) -> Iterator[dict[str, Any]]:
+    """Where it comes from, and where to look."""
+    where = escaped(origin(alert), TITLE_LIMIT)
+    links = [
+        f"<{escaped(url, LINK_LIMIT).replace('|', '%7C')}|{label}>"
+        for url, label in ((alert.dashboard_url, "Dashboard"), (alert.runbook_url, "Runbook"))
+        if url and _is_whole(url)
+    ]
+    text = " · ".join(filter(None, (where, *links)))
+    if text:
+        yield {"type": "context", "elements": [_markdown(text)]}
+
+
+def _is_whole(url: str) -> bool:
+    """Whether it is a web address that will not be cut."""
+    web = url.startswith(("https://", "http://")) and " " not in url
+    return web and clean(url) == url and not escaped(url, LINK_LIMIT).endswith(_CUT)
+
+
+def _section(text: str) -> dict[str, Any]:
+    return {"type": "section", "text": _markdown(text)}
+
+
+def _markdown(text: str) -> dict[str, Any]:
+    # Verbatim: Slack would make links and channels of whatever looks like one.
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
+
+
+def _mark(alert: Alert) -> str:
+    return _OVER if alert.state is AlertState.RESOLVED else _MARKS[alert.severity]
+
+
+def _place(alert: Alert) -> str:
+    environment = f" ({alert.environment})" if alert.environment else ""
+    return f"{alert.service}{environment}: " if alert.service else ""
+
+
+def _title(alert: Alert) -> str:
+    return clean(alert.title) or clean(alert.key) or "Alert"
