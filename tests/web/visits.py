@@ -96,13 +96,19 @@ async def status_of(app: ASGIApp, scope: Scope) -> int:
     statuses: list[int] = []
     incoming = deque(_WEBSOCKET if websocket else _REQUEST)
 
+    answered = anyio.Event()
+
     async def receive() -> Message:
         if not incoming:
-            # The client stays until it has its answer.
-            await anyio.sleep_forever()
+            # The client stays until it has its answer; an app may wait for that.
+            await answered.wait()
+            return {"type": "websocket.disconnect" if websocket else "http.disconnect"}
         return incoming.popleft()
 
     async def send(message: Message) -> None:
+        last = message["type"] == "http.response.body" and not message.get("more_body")
+        if last or message["type"] == "websocket.close":
+            answered.set()
         if message["type"] == "http.response.start":
             statuses.append(message["status"])
         elif message["type"] == "websocket.accept":
