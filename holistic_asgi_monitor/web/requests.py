@@ -13,7 +13,7 @@ import logging
 import sys
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,23 +74,32 @@ def raised_by_leaving(error: BaseException, send: Send) -> bool:
     comes out of it counts as the application's.
     """
     code = _code(send)
+    return all(_came_from(code, leaf) for leaf in _leaves(error))
+
+
+def _came_from(code: CodeType | None, error: BaseException) -> bool:
     link: BaseException | None = error
     for _ in range(_LONGEST_CHAIN):
         if link is None:
             return False
-        if isinstance(link, BaseExceptionGroup):
-            return all(raised_by_leaving(one, send) for one in link.exceptions)
         if client_left(link) and code in _codes(link):
             return True
         link = link.__cause__ or link.__context__
     return False
 
 
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions that a group holds, or the one exception itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
 def ended_by_force(error: BaseException) -> bool:
     """Whether `error` is a cancellation or the end of the process, and no failure."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(ended_by_force(one) for one in error.exceptions)
-    return not isinstance(error, Exception)
+    return not any(isinstance(leaf, Exception) for leaf in _leaves(error))
 
 
 def _code(send: object) -> CodeType | None:

@@ -409,6 +409,24 @@ async def test_a_client_that_leaves_a_task_group_is_no_error():
     assert error_count(monitor) == 0
 
 
+async def test_an_exception_that_is_its_own_context_is_counted():
+    """Python ties such knots where an exception is taken out of a group and raised again."""
+
+    async def app(scope, receive, send):
+        bug = Bug()
+        group = ExceptionGroup("knot", [bug])
+        bug.__context__ = group
+        group.__context__ = bug
+        raise bug
+
+    monitor = watched(app)
+    with pytest.raises(Bug):
+        await get(monitor, "/a")
+
+    assert errors(monitor) == {("app", "Bug"): 1}
+    assert monitor._parts.catalogue.faults.values == {}
+
+
 async def test_a_failure_beside_a_cancellation_is_a_failure():
     async def app(scope, receive, send):
         raise BaseExceptionGroup("both", [asyncio.CancelledError(), ValueError()])
