@@ -13,14 +13,17 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -36,6 +39,17 @@ OLD_FRAMEWORKS = {
     "HAM_OLD_FASTAPI": ("fastapi==0.136.3", "starlette==1.2.1"),
     "HAM_OLD_STARLETTE": ("starlette==0.46.2",),
 }
+SUITES = ("falcon", "fastapi", "starlette")
+SUITE_TOOLS = (
+    "a2wsgi==1.10.10",
+    "asttokens==3.0.2",
+    "dirty-equals==0.11",
+    "executing==2.3.0",
+    "inline-snapshot==0.36.1",
+    "opentelemetry-sdk==1.45.2",
+    "opentelemetry-semantic-conventions==0.66b2",
+    "pyjwt==2.15.1",
+)
 PROBE = """
 import json, sys
 try:
@@ -314,9 +328,8 @@ def old_folder(pins: Sequence[str]) -> Path:
     return CACHE / "old" / pins[0].replace("==", "-")
 
 
-def fetch_old_framework(python: Python, pins: Sequence[str]) -> None:
-    """Put an older framework into a folder; pure Python, so that one serves every version."""
-    folder = old_folder(pins)
+def install_apart(python: Python, folder: Path, pins: Sequence[str]) -> None:
+    """Put packages into a folder of theirs; pure Python, so that one serves every version."""
     key = fingerprint(*pins)
     if is_current(folder, "pins", key):
         return
@@ -325,16 +338,67 @@ def fetch_old_framework(python: Python, pins: Sequence[str]) -> None:
     mark_current(folder, "pins", key)
 
 
+def suite_folder(name: str) -> Path:
+    """Return where another project's test suite lies, or what all suites need (`tools`)."""
+    return CACHE / "suites" / name
+
+
+def pinned(name: str) -> str:
+    """Return the requirement that tests/requirements.txt has for a project."""
+    text = REQUIREMENTS.read_text(encoding="utf-8")
+    found = re.search(rf"^{re.escape(name)}==[^\s;]+", text, re.MULTILINE)
+    if found is None:
+        raise StepError(f"{REQUIREMENTS} does not name {name}.")
+    return found[0]
+
+
+def unpack(archive: Path, folder: Path, without: str) -> None:
+    """Write the files of a source distribution, but for one of its folders."""
+    with tarfile.open(archive) as packed:
+        for member in packed:
+            parts = PurePosixPath(member.name).parts[1:]
+            if ".." in parts or without in parts[:1]:
+                continue
+            if member.isfile() and (content := packed.extractfile(member)):
+                file = folder.joinpath(*parts)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content.read())
+
+
+def fetch_suite(python: Python, name: str) -> None:
+    """Unpack the source distribution of what is installed, but not its package.
+
+    Its tests are to find the installed one.
+    """
+    folder, pin = suite_folder(name), pinned(name)
+    key = fingerprint(pin)
+    if is_current(folder, "pins", key):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as place:
+        options = ("--quiet", "--no-deps", "--no-binary", name, "--dest", place)
+        pip(python.tested, "download", *options, pin)
+        unpack(next(Path(place).iterdir()), folder, without=name)
+    mark_current(folder, "pins", key)
+
+
 def provisions(main: Python) -> tuple[list[Step], dict[str, str]]:
     """Return what fetches the things tests need besides packages, and the variables naming them.
 
     Servers that tests need (a database, say) are fetched here too: a step and a variable each.
     """
+    apart = {" and ".join(pins): (old_folder(pins), pins) for pins in OLD_FRAMEWORKS.values()}
+    apart["what test suites need"] = (suite_folder("tools"), SUITE_TOOLS)
     steps = [
-        Step(f"fetch {' and '.join(pins)}", functools.partial(fetch_old_framework, main, pins))
-        for pins in OLD_FRAMEWORKS.values()
+        Step(f"fetch {what}", functools.partial(install_apart, main, folder, pins))
+        for what, (folder, pins) in apart.items()
     ]
-    return steps, {name: str(old_folder(pins)) for name, pins in OLD_FRAMEWORKS.items()}
+    steps += [
+        Step(f"fetch the tests of {name}", functools.partial(fetch_suite, main, name))
+        for name in SUITES
+    ]
+    variables = {name: str(old_folder(pins)) for name, pins in OLD_FRAMEWORKS.items()}
+    return steps, variables | {"HAM_SUITES": str(CACHE / "suites")}
 
 
 def inspections(main: Python) -> list[Step]:

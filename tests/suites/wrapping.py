@@ -43,21 +43,19 @@ class Wrapping:
         """Have whatever calls an app call its monitor instead."""
         if self.manner == "bare":
             return
-        setattr(Monitor, "__init__", self._noting(Monitor.__init__))
+        _replace("holistic_asgi_monitor.Monitor.__init__", self._noting)
         for caller in CALLERS:
-            owner, _, name = caller.rpartition(".")
-            place = pkgutil.resolve_name(owner)
-            setattr(place, name, self._wrapping(getattr(place, name)))
+            _replace(caller, self._wrapping)
 
-    def requests(self) -> int:
-        """How many requests all monitors have counted."""
+    def counted(self, name: str) -> int:
+        """What all monitors have counted under a name, over all labels."""
         samples = (
             sample
             for monitor in self.monitors
             for family in monitor.registry.collect()
             for sample in family.samples
         )
-        return int(sum(each.value for each in samples if each.name == "holisticos_requests_total"))
+        return int(sum(sample.value for sample in samples if sample.name == f"holisticos_{name}"))
 
     def _noting(self, init: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(init)
@@ -92,8 +90,9 @@ class Wrapping:
 
     def _outside(self, app: Any) -> Monitor:
         monitor = Monitor(app, settings=Settings(enabled=self.manner != "disabled"))
-        # As in a process that has one monitor: the other manners go the way of several.
-        Current.several = False
+        if self.manner == "outside":
+            # As in a process that has one monitor: the other manners go the way of several.
+            Current.company.several = False
         return monitor
 
     def _join(self, app: Starlette) -> None:
@@ -102,6 +101,12 @@ class Wrapping:
             Monitor.attach(app, settings=Settings())
         else:
             app.add_middleware(Monitor, settings=Settings())
+
+
+def _replace(path: str, change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    owner, _, name = path.rpartition(".")
+    place = pkgutil.resolve_name(owner)
+    setattr(place, name, change(getattr(place, name)))
 
 
 def _is_asgi3(app: Any) -> bool:
@@ -126,12 +131,19 @@ def pytest_configure(config: pytest.Config) -> None:
 WRAPPING = pytest.StashKey[Wrapping]()
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Have the JUnit file name each test as pytest's command line does."""
+    item.user_properties.append(("nodeid", item.nodeid))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def wrapping_results(
     pytestconfig: pytest.Config, record_testsuite_property: Callable[[str, object], None]
 ) -> Iterator[None]:
-    """Tell the JUnit file how many monitors there were, and how many requests they counted."""
+    """Tell the JUnit file how many monitors there were, and what they counted."""
     yield
     wrapping = pytestconfig.stash[WRAPPING]
     record_testsuite_property("monitors", len(wrapping.monitors))
-    record_testsuite_property("requests", wrapping.requests())
+    record_testsuite_property("requests", wrapping.counted("requests_total"))
+    record_testsuite_property("websockets", wrapping.counted("websocket_connections_total"))
+    record_testsuite_property("faults", wrapping.counted("monitor_faults_total"))
