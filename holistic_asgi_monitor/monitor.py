@@ -25,6 +25,9 @@ __all__ = ("Monitor",)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_NOW_AND_THEN = 31
+"""Where lifespan never comes, every 32nd request looks whether the event loop is another one."""
+
 _UserId = Callable[[Scope], str | None]
 CheckFunction = TypeVar("CheckFunction", bound=Callable[..., Any])
 
@@ -144,7 +147,8 @@ class Monitor:
         if scope["type"] != way.observed or (company.several and MARK in scope):
             await self._aside(scope, receive, send)
             return
-        if not way.lifespan.serving:
+        started = way.series.started
+        if not started & _NOW_AND_THEN and not way.lifespan.serving:
             way.lifespan.ensure()
         path, root_path = scope.get("path", ""), scope.get("root_path", "")
         if path in way.own or root_path:
@@ -157,7 +161,7 @@ class Monitor:
             scope[MARK] = True
             if company.asked:
                 token = Current.request.set(way.tracker)
-        way.series.started += 1
+        way.series.started = started + 1
         exchange = Exchange()
         exchange.paths, exchange.scope = way.paths, scope
         exchange.server_receive, exchange.server_send = receive, send

@@ -109,6 +109,7 @@ class Parts:
             catalogue=self.catalogue,
             windows=self.windows,
             refresh=self._refresh,
+            lag_check=self.system.name,
         )
 
     def _build_endpoints(self, version: str) -> None:

@@ -610,8 +610,7 @@ class Settings:
         default=1000,
         metadata=_about(
             "MONITOR_MAX_ENDPOINTS",
-            "How many pairs of method and endpoint are counted on their own; "
-            "all others count as _overflow.",
+            "How many endpoints are counted on their own; all others count as _overflow.",
             _number_in(1, 1000000, whole=True),
         ),
     )
@@ -643,7 +642,7 @@ class Settings:
         default=5.0,
         metadata=_about(
             "MONITOR_RECHECK_SECONDS",
-            "Seconds to the next round after one in which something was not well.",
+            "Seconds to the second look at a check after its first bad result.",
             _SECONDS,
         ),
     )

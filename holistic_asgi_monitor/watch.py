@@ -57,6 +57,7 @@ class Watch:
         catalogue: Catalogue,
         windows: Windows,
         refresh: Callable[[], object],
+        lag_check: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
@@ -65,6 +66,7 @@ class Watch:
         self._catalogue = catalogue
         self._windows = windows
         self._refresh = refresh
+        self._lag_check = lag_check
         self._clock = clock
         self._due: dict[str, float] = {}
         self._results: dict[str, CheckResult] = {}
@@ -74,7 +76,7 @@ class Watch:
         self._busy: set[str] = set()
         self._rounds: TaskGroup
         self._wake: anyio.Event | None = None
-        self.lag_seconds = 0.0
+        self.lag_seconds = self._worst_lag = 0.0
         self.running = False
         catalogue.snapshot_age.read = self._age
 
@@ -117,14 +119,15 @@ class Watch:
 
     async def round(self, names: Collection[str] | None = None) -> None:
         """Run the checks (all, or `names`), report, and have the incidents told."""
-        results = await self._runner.round(names)
+        results: Mapping[str, CheckResult] = await self._runner.round(names)
         # Callers that shared one execution are given the same results: they count once.
         if results is self._last_round:
             return
         self._last_round = results
+        results = self._with_lag(results)
         now = self._clock()
         self._reschedule(results, now)
-        known = self._results | results
+        known = {**self._results, **results}
         self._results = {name: known[name] for name in self._runner.names if name in known}
         self._taken = now
         self._snapshot = self._compose()
@@ -192,6 +195,7 @@ class Watch:
         began = self._clock()
         await anyio.sleep(LAG_PROBE_SECONDS)
         self.lag_seconds = max(0.0, self._clock() - began - LAG_PROBE_SECONDS)
+        self._worst_lag = max(self._worst_lag, self.lag_seconds)
         self._catalogue.loop_lag.observe(self.lag_seconds)
 
     def _reschedule(self, results: Mapping[str, CheckResult], now: float) -> None:
@@ -205,6 +209,27 @@ class Watch:
             self._due[name] = now + min(
                 interval, self._settings.recheck_seconds if worse else interval
             )
+
+    def _with_lag(self, results: Mapping[str, CheckResult]) -> Mapping[str, CheckResult]:
+        """The results, with what the event loop suffered since the last time joined to `system`."""
+        name = self._lag_check
+        if name not in results:
+            return results
+        worst, self._worst_lag = self._worst_lag * 1000, 0.0
+        result = results[name]
+        if worst < self._settings.event_loop_lag_ms or result.status is Status.SKIPPED:
+            return results
+        sentence = (
+            f"the event loop was held up for {worst:,.0f} ms "
+            f"(threshold {self._settings.event_loop_lag_ms:,.0f} ms)"
+        )
+        healthy = result.status is Status.HEALTHY
+        joined = replace(
+            result,
+            status=max(result.status, Status.DEGRADED),
+            message=sentence if healthy else f"{result.message}; {sentence}",
+        )
+        return {**results, name: joined}
 
     def _interval(self, name: str) -> float:
         return self._runner.check(name).interval or self._settings.check_interval_seconds

@@ -36,7 +36,7 @@ METHODS = frozenset(
 OTHER = "_OTHER"
 UNMATCHED = "_unmatched"
 OVERFLOW = "_overflow"
-PENDING_LENGTH = 128
+PENDING_LENGTH = 256
 PAIRS = 4
 
 
