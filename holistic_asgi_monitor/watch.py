@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from holistic_asgi_monitor.alerts.incidents import Observation
@@ -32,6 +33,7 @@ SAMPLE_SECONDS = 5.0
 LAG_PROBE_SECONDS = 0.25
 STALE_INTERVALS = 3
 SLOW_SECONDS = 1.0
+FOLDED_AT_ONCE = 100
 _GAUGE = {
     Status.HEALTHY: 0,
     Status.DEGRADED: 1,
@@ -189,6 +191,9 @@ class Watch:
 
     async def _sample(self) -> None:
         self._refresh()
+        for number, _ in enumerate(self._catalogue.series.one_by_one()):
+            if number % FOLDED_AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
         await self._windows.sample(self._clock())
 
     async def _probe_lag(self) -> None:

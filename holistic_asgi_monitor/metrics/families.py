@@ -329,7 +329,7 @@ class Requests(_Scalar):
 
     def blocks(self) -> Iterator[bytes]:
         """The lines, one endpoint at a time; those of before where nothing was counted since."""
-        for key, found in list(self._series.endpoints.items()):
+        for key, found in self._series.one_by_one():
             count = found.count
             written = self._written.get(key)
             if written is None or written[0] != count or not count:
@@ -347,7 +347,7 @@ class Requests(_Scalar):
 
     def samples(self) -> Iterator[Sample]:
         """The samples of all endpoints."""
-        for found in list(self._series.endpoints.values()):
+        for _, found in self._series.one_by_one():
             for labels, count in _statuses(found):
                 yield self.suffix, self.pairs(labels), float(count)
 
@@ -373,7 +373,7 @@ class Durations(_Distribution):
 
     def blocks(self) -> Iterator[bytes]:
         """The lines, one endpoint at a time; those of before where nothing was counted since."""
-        for labels, found in list(self._series.endpoints.items()):
+        for labels, found in self._series.one_by_one():
             count = found.count
             written = self._written.get(labels)
             if written is None or written[0] != count:
@@ -383,7 +383,7 @@ class Durations(_Distribution):
 
     def samples(self) -> Iterator[Sample]:
         """The samples of all endpoints."""
-        for labels, found in list(self._series.endpoints.items()):
+        for labels, found in self._series.one_by_one():
             yield from self.series(labels, list(accumulate(found.buckets)), _total(found))
 
 

@@ -15,6 +15,7 @@ import logging
 import re
 import threading
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 
 from holistic_asgi_monitor.metrics.latency import Bounds, Cells
 
@@ -66,7 +67,16 @@ class Endpoint:
     `broken` counts exceptions that came after a status below 500 had been sent.
     """
 
-    __slots__ = ("broken", "buckets", "endpoint", "latency", "method", "statuses", "streamed")
+    __slots__ = (
+        "broken",
+        "buckets",
+        "endpoint",
+        "latency",
+        "method",
+        "statuses",
+        "streamed",
+        "targets",
+    )
 
     def __init__(self, method: str, endpoint: str, bounds: Bounds) -> None:
         self.method = method
@@ -76,6 +86,7 @@ class Endpoint:
         self.buckets = [0] * len(bounds.slices)
         self.statuses: dict[int, Cells] = {}
         self.broken = 0
+        self.targets: list[Target] = []
 
     def status(self, status: int) -> Cells:
         """The counter cell of `status`."""
@@ -179,6 +190,14 @@ class RequestSeries:
             whole[index] += count
             start = end
 
+    def one_by_one(self) -> Iterator[tuple[tuple[str, str], Endpoint]]:
+        """Every endpoint, folded just before it is given: who yields in between stalls nobody."""
+        for key, found in list(self._endpoints.items()):
+            for target in found.targets:
+                if target.pending:
+                    self.fold_in(target)
+            yield key, found
+
     def find(self, method: str, endpoint: str | None) -> Endpoint:
         """The numbers of a method and an endpoint; `None` means that no route took the request.
 
@@ -210,6 +229,8 @@ class RequestSeries:
         if target is None:
             # Two threads may come here at once; one target must win.
             target = self._targets.setdefault(key, self._aim(found, status, streamed=streamed))
+            if target not in found.targets:
+                found.targets.append(target)
         return target
 
     def _aim(self, found: Endpoint, status: int, *, streamed: bool) -> Target:
