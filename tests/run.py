@@ -538,6 +538,10 @@ def main(arguments: Sequence[str]) -> int:
         print(reason, file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Begun in the background of a shell: servers under test would inherit that, and some
+        # of them then never end.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return run_all(pythons, options)
 
 
