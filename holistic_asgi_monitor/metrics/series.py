@@ -63,8 +63,10 @@ class Endpoint:
     """What is counted of one method and endpoint.
 
     `latency` holds the durations of responses sent in one piece, `streamed` those of responses
-    sent in several (None until there is one), `statuses` a one-cell counter for each status, and
-    `broken` counts exceptions that came after a status below 500 had been sent.
+    sent in several (None until there is one), `buckets` how many of both fell into each classic
+    bucket, `statuses` a one-cell counter for each status; `targets` are where requests for it are
+    added until they are folded in, and `broken` counts exceptions that came after a status below
+    500 had been sent.
     """
 
     __slots__ = (
