@@ -12,9 +12,10 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import Any, Protocol, runtime_checkable
 
-from holistic_asgi_monitor.model import CheckResult, Status
+from holistic_asgi_monitor.model import CheckResult, MonitorError, Status
+from holistic_asgi_monitor.redaction import Redaction
 
-__all__ = ("Answers", "Unjudged", "failure")
+__all__ = ("Answers", "Unjudged", "UnwellError", "failure")
 
 _logger = logging.getLogger("holistic_asgi_monitor")
 
@@ -32,6 +33,24 @@ class Unjudged(Protocol):
         ...
 
 
+class UnwellError(MonitorError):
+    """What a check of ours found wrong: one safe sentence, how bad it is, and JSON values.
+
+    Without a `status` it is as grave as the check is needed: critical if required, else degraded.
+    """
+
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        status: Status | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.details = details or {}
+
+
 def failure(*, required: bool) -> Status:
     """The status of a check that gave no good answer."""
     return Status.CRITICAL if required else Status.DEGRADED
@@ -41,11 +60,13 @@ class Answers:
     """Judges what the calls of the check `name` give.
 
     No text of an exception is passed on: it may hold a secret. Its type goes into the result, and
-    with the place where it was raised into the log, once until something else happens.
+    with the place where it was raised into the log, once until something else happens. Whatever a
+    check says itself passes through `redaction`.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, redaction: Redaction | None = None) -> None:
         self._name = name
+        self._redaction = Redaction() if redaction is None else redaction
         self._logged: tuple[str, str] | None = None
 
     def returned(self, value: object, *, required: bool) -> CheckResult:
@@ -64,9 +85,19 @@ class Answers:
     def raised(self, error: BaseException, *, required: bool) -> CheckResult:
         """The result of a call that raised `error`."""
         error = _innermost(error)
+        if isinstance(error, UnwellError):
+            return self._unwell(error, required=required)
         kind = type(error).__name__
         self._log(kind, " > ".join(_trail(error)))
         return CheckResult(failure(required=required), f"{self._name} raised {kind}")
+
+    def _unwell(self, error: UnwellError, *, required: bool) -> CheckResult:
+        status = error.status or failure(required=required)
+        result = self._checked(CheckResult(status, str(error), error.details))
+        cause = error.__cause__
+        if cause is not None:
+            self._log(type(cause).__name__, " > ".join(_trail(cause)))
+        return result
 
     def hanging(self, since: datetime, *, required: bool) -> CheckResult:
         """The result where the call before has not returned; it began at `since`."""
@@ -82,11 +113,12 @@ class Answers:
                 return self._refused(
                     f"a CheckResult whose {field} is {_a(value)}; allowed is a {kind.__name__}"
                 )
-        return replace(
+        plain = replace(
             result,
             details=_json_values(result.details),
             response_time_ms=_milliseconds(result.response_time_ms),
         )
+        return self._redaction.result(plain)
 
     def _refused(self, what: str) -> CheckResult:
         return CheckResult(Status.DEGRADED, f"{self._name} returned {what}")

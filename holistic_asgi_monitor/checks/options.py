@@ -16,8 +16,11 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 class Options:
     """The options that each check of ours begins with; `timeout` and `interval` are seconds.
 
-    A wrong one is a `ConfigurationError`.
+    A wrong one is a `ConfigurationError`. `secrets` are the texts that a check knows and that
+    nobody may read.
     """
+
+    secrets: Sequence[str] = ()
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,23 +10,32 @@ from datetime import UTC, datetime
 
 import anyio
 
-from holistic_asgi_monitor.checks.answers import Answers, Unjudged, failure
+from holistic_asgi_monitor.checks.answers import Answers, Unjudged, UnwellError, failure
+from holistic_asgi_monitor.checks.lag import LoopLag
 from holistic_asgi_monitor.checks.loops import StillRunningError, running_loop, spawn
 from holistic_asgi_monitor.checks.options import validate
+from holistic_asgi_monitor.checks.probe import Probe
+from holistic_asgi_monitor.failures import described
 from holistic_asgi_monitor.model import Check, CheckResult, ConfigurationError, Status
+from holistic_asgi_monitor.redaction import Redaction
 
 __all__ = ("Runner",)
 
+_logger = logging.getLogger("holistic_asgi_monitor")
+
 GRACE_SECONDS = 0.05
 STALL_SECONDS = 0.25
+STALL_SHARE = 0.5
+CLOSING_SECONDS = 1.0
 
 
 class Runner:
     """Runs `checks` in rounds.
 
     `timeout` is in seconds and holds for the checks without one of their own. `required`, where
-    given, names the required checks in place of what they say themselves. `clock` gives
-    monotonic seconds.
+    given, names the required checks in place of what they say themselves. `secrets` are hidden in
+    whatever a check says. `lag` knows how late the event loop was, by the same `clock` of monotonic
+    seconds.
     """
 
     def __init__(
@@ -34,9 +44,13 @@ class Runner:
         *,
         timeout: float,
         required: Collection[str] | None = None,
+        secrets: Collection[str] = (),
+        lag: LoopLag | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timeout = timeout
+        self._secrets = tuple(secrets)
+        self._lag = LoopLag() if lag is None else lag
         self._named = None if required is None else frozenset(required)
         self._clock = clock
         self._seats: dict[str, _Seat] = {}
@@ -59,7 +73,8 @@ class Runner:
             raise ConfigurationError(
                 f"There are two checks with the name {check.name}; each needs a name of its own"
             )
-        self._seats[check.name] = _Seat(check, Answers(check.name))
+        secrets = (*self._secrets, *getattr(check, "secrets", ()))
+        self._seats[check.name] = _Seat(check, Answers(check.name, Redaction(secrets)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,6 +122,20 @@ class Runner:
         finally:
             stage.close(wanted, flight)
 
+    async def aclose(self) -> None:
+        """Have every check that can be closed (`aclose`) let go of what it keeps."""
+        for seat in self._seats.values():
+            close = getattr(seat.check, "aclose", None)
+            if close is None:
+                continue
+            try:
+                with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+                    await close()
+            except Exception as error:
+                # Protects the shutdown of the app, and the checks that are still to be closed.
+                name = seat.check.name
+                _logger.warning("The check %s could not be closed: %s", name, described(error))
+
     def _wanted(self, names: Collection[str] | None) -> tuple[str, ...]:
         unknown = sorted(set(names or ()) - self._seats.keys())
         if unknown:
@@ -138,7 +167,8 @@ class Runner:
 
     def _begin(self, seat: _Seat) -> _Run:
         timeout = self._timeout if seat.check.timeout is None else seat.check.timeout
-        return _Run(seat, timeout, required=self._needs(seat.check), clock=self._clock)
+        required = self._needs(seat.check)
+        return _Run(seat, timeout, required=required, lag=self._lag, clock=self._clock)
 
     def _needs(self, check: Check) -> bool:
         return bool(check.required) if self._named is None else check.name in self._named
@@ -225,7 +255,13 @@ class _Run:
     """One call of one check, in a task of its own, which may outlive everyone who waits for it."""
 
     def __init__(
-        self, seat: _Seat, timeout: float, *, required: bool, clock: Callable[[], float]
+        self,
+        seat: _Seat,
+        timeout: float,
+        *,
+        required: bool,
+        lag: LoopLag,
+        clock: Callable[[], float],
     ) -> None:
         self.since = datetime.now(UTC)
         self.finished = anyio.Event()
@@ -234,6 +270,7 @@ class _Run:
         self._seat = seat
         self._timeout = timeout
         self._required = required
+        self._lag = lag
         self._clock = clock
         self._began = clock()
         self._answer: CheckResult | None = None
@@ -325,14 +362,22 @@ class _Run:
         return self._limit.cancel_called or anyio.current_time() >= self._deadline
 
     def _without_answer(self) -> CheckResult:
-        """What is said after a timeout; it is as grave as the check is needed."""
-        sentence = f"no answer within {self._timeout:g} s"
+        """What is said after a timeout; nothing of the dependency where the loop stood still."""
+        if self._stalled():
+            sentence = f"no answer within {self._timeout:g} s, but the event loop stood still"
+            return self._timed(CheckResult(Status.UNKNOWN, sentence))
+        check = self._seat.check
+        silence = (
+            check.unanswered(self._timeout)
+            if isinstance(check, Probe)
+            else UnwellError(f"no answer within {self._timeout:g} s")
+        )
+        return self._timed(self._seat.answers.raised(silence, required=self._required))
+
+    def _stalled(self) -> bool:
         if anyio.current_time() > self._deadline + STALL_SECONDS:
-            # Nobody can answer while the loop stands still: this says nothing of the dependency.
-            return self._timed(
-                CheckResult(Status.UNKNOWN, f"{sentence}, but the event loop stood still")
-            )
-        return self._timed(CheckResult(failure(required=self._required), sentence))
+            return True
+        return self._lag.worst(self._began) >= STALL_SHARE * self._timeout
 
     def _timed(self, answer: CheckResult) -> CheckResult:
         """`answer` with the time that the call took, where it does not bring its own."""
