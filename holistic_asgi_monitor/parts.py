@@ -17,6 +17,8 @@ from holistic_asgi_monitor import notifiers as notifier_room
 from holistic_asgi_monitor._version import __version__
 from holistic_asgi_monitor.alerts.outbox import Outbox
 from holistic_asgi_monitor.checks.function import FunctionCheck
+from holistic_asgi_monitor.checks.lag import LoopLag
+from holistic_asgi_monitor.checks.probe import Probe
 from holistic_asgi_monitor.checks.runner import Runner
 from holistic_asgi_monitor.checks.traffic import Traffic, TrafficWindow
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
@@ -86,17 +88,17 @@ class Parts:
     def _build_checks(self, checks: Sequence[Check] | None) -> None:
         self.traffic = Traffic(self._traffic_window, self.settings)
         given = [check_room.System()] if checks is None else list(checks)
-        chosen = [
-            check.configured(self.settings) if isinstance(check, check_room.System) else check
-            for check in given
-        ]
+        chosen = [_configured(check, self.settings) for check in given]
         systems = [check for check in chosen if isinstance(check, check_room.System)]
         # The gauges and the statistics read the machine, whether or not it is checked.
         self.system = systems[0] if systems else check_room.System().configured(self.settings)
+        self.lag = LoopLag()
         self.runner = Runner(
             [*chosen, self.traffic],
             timeout=self.settings.check_timeout_seconds,
             required=self.settings.required_checks,
+            secrets=self.settings.secrets,
+            lag=self.lag,
         )
 
     def _build_watch(self, notifiers: Sequence[Notifier] | None) -> None:
@@ -109,6 +111,7 @@ class Parts:
             catalogue=self.catalogue,
             windows=self.windows,
             refresh=self._refresh,
+            lag=self.lag,
             lag_check=self.system.name,
         )
 
@@ -239,7 +242,7 @@ class Parts:
             "memory_limit_bytes": sample.memory_limit_bytes,
             "source": sample.source,
             "disk_percent": sample.disk_percent,
-            "event_loop_lag_ms": round(self.watch.lag_seconds * 1000, 3),
+            "event_loop_lag_ms": round(self.lag.last * 1000, 3),
         }
 
     def _alerts(self) -> Mapping[str, Any]:
@@ -263,6 +266,11 @@ class Parts:
         return all(
             result.status.serving for name, result in report.services.items() if name in named
         )
+
+
+def _configured(check: Check, settings: Settings) -> Check:
+    """The check with the values of `settings` for what it was not given."""
+    return check.configured(settings) if isinstance(check, check_room.System | Probe) else check
 
 
 def _ratio(percent: float | None) -> float | None:

@@ -20,7 +20,7 @@ HIDDEN = "***"
 SHORTEST = 4
 """A shorter secret is not looked for: it would be found in half of all words."""
 
-_USERINFO = re.compile(r"(?P<start>\b[a-z][a-z0-9+.-]*://[^\s:@/]*:)[^\s@]+(?=@)", re.IGNORECASE)
+_USERINFO = re.compile(r"(?P<start>\b[a-z][a-z0-9+.-]*://[^\s:@/\[]*:)[^\s@]+(?=@)", re.IGNORECASE)
 _PATTERNS = (
     re.compile(r"\b(?:sk|rk|pk)-[A-Za-z0-9_*-]{6,}"),
     re.compile(r"\bxox[a-z]-[A-Za-z0-9-]{6,}"),
@@ -28,7 +28,7 @@ _PATTERNS = (
     re.compile(r"(?<=\bBearer )[^\s\"',]+", re.IGNORECASE),
     re.compile(r"(?<=\bBasic )[A-Za-z0-9+/=]{6,}"),
 )
-_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^:@/]*:(.+)@", re.IGNORECASE)
+_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^:@/\[]*:(.+)@", re.IGNORECASE)
 
 
 def passwords(address: str) -> tuple[str, ...]:

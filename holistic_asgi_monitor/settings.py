@@ -21,6 +21,7 @@ from unicodedata import category
 from urllib.parse import urlsplit
 
 from holistic_asgi_monitor.model import ConfigurationError
+from holistic_asgi_monitor.redaction import passwords
 
 __all__ = ("RESERVED_LABELS", "AccessMode", "Settings", "Variable")
 
@@ -66,10 +67,7 @@ _WORDS = {
 _OTHER_VARIABLES = frozenset(
     {
         "ALERTMANAGER_URL",
-        "DATABASE_URL",
         "MONITOR_DAILY_SUMMARY",
-        "MONITOR_DATABASE_CONNECTIONS",
-        "MONITOR_DATABASE_SLOW_MS",
         "MONITOR_ENV_FILE",
         "MONITOR_FLUSH_SECONDS",
         "MONITOR_HEARTBEAT_URL",
@@ -88,9 +86,6 @@ _OTHER_VARIABLES = frozenset(
         "MONITOR_WEBHOOK_URL",
         "MONITOR_WEBHOOK_URL_FILE",
         "MONITOR_WEEKLY_SUMMARY",
-        "OPENAI_API_KEY",
-        "OPENAI_BASE_URL",
-        "REDIS_URL",
         "SLACK_BOT_TOKEN",
         "SLACK_CHANNEL",
     }
@@ -723,6 +718,24 @@ class Settings:
             _MILLISECONDS,
         ),
     )
+    database_slow_ms: float = field(
+        default=3000.0,
+        metadata=_about(
+            "MONITOR_DATABASE_SLOW_MS",
+            "Milliseconds of a trivial query above which the database is degraded.",
+            _MILLISECONDS,
+        ),
+    )
+    database_connections: int | None = field(
+        default=None,
+        metadata=_about(
+            "MONITOR_DATABASE_CONNECTIONS",
+            "How many connections of this user to the database are all there are: "
+            "with as many in use the database is degraded.",
+            _number_in(1, 1000000, whole=True),
+            otherwise="the maximum of the pool that the check is given",
+        ),
+    )
     failures_before_alert: int = field(
         default=2,
         metadata=_about(
@@ -754,6 +767,46 @@ class Settings:
         metadata=_about(
             "MONITOR_USER_HASH_KEY",
             "The key with which the ids of users are hashed before anything keeps them.",
+            _LINE,
+            secret=True,
+        ),
+    )
+    database_url: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_about(
+            "DATABASE_URL",
+            "The database of the app; a PostgreSQL one is checked, with the extra postgres.",
+            _LINE,
+            secret=True,
+        ),
+    )
+    redis_url: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_about(
+            "REDIS_URL",
+            "The Redis or Valkey server of the app, which is checked, with the extra redis.",
+            _LINE,
+            secret=True,
+        ),
+    )
+    openai_api_key: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_about(
+            "OPENAI_API_KEY",
+            "The key for OpenAI, which is then checked, with the extra openai.",
+            _LINE,
+            secret=True,
+        ),
+    )
+    openai_base_url: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_about(
+            "OPENAI_BASE_URL",
+            "Where OpenAI, or what speaks like it, answers; without it, OpenAI's own address.",
             _LINE,
             secret=True,
         ),
@@ -829,10 +882,14 @@ class Settings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The secret values that are set, longest first, to be removed from published text."""
+        """The secret values that are set, longest first, to be removed from published text.
+
+        Of an address the password is one besides.
+        """
         names = [name for name, variable in self.variables().items() if variable.secret]
-        values = filter(None, (getattr(self, name) for name in names))
-        return tuple(sorted(values, key=len, reverse=True))
+        values = [value for name in names if (value := getattr(self, name))]
+        values += [password for value in values for password in passwords(value)]
+        return tuple(sorted(set(values), key=lambda value: (-len(value), value)))
 
 
 def _settled(each: Field[Any], value: object) -> Any:

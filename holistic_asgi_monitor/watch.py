@@ -7,6 +7,7 @@ what the last round left.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
@@ -18,6 +19,7 @@ from anyio.abc import TaskGroup
 
 from holistic_asgi_monitor.alerts.incidents import Observation
 from holistic_asgi_monitor.alerts.outbox import Outbox
+from holistic_asgi_monitor.checks.lag import LoopLag
 from holistic_asgi_monitor.checks.runner import Runner
 from holistic_asgi_monitor.failures import described
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
@@ -34,6 +36,7 @@ LAG_PROBE_SECONDS = 0.25
 STALE_INTERVALS = 3
 SLOW_SECONDS = 1.0
 FOLDED_AT_ONCE = 100
+JITTER = 0.1
 _GAUGE = {
     Status.HEALTHY: 0,
     Status.DEGRADED: 1,
@@ -46,8 +49,10 @@ _GAUGE = {
 class Watch:
     """Runs the rounds and keeps the last report.
 
-    `clock` gives monotonic seconds. `run` is the task; `report` answers at any time, and runs a
-    round itself where there is none to show.
+    `lag` is told how late the event loop is, which counts in the check named `lag_check`. `clock`
+    gives monotonic seconds, `jitter` a share of the interval by which a check comes earlier or
+    later, so that replicas do not all knock at once. `run` is the task; `report` answers at any
+    time, and runs a round itself where there is none to show.
     """
 
     def __init__(
@@ -59,8 +64,10 @@ class Watch:
         catalogue: Catalogue,
         windows: Windows,
         refresh: Callable[[], object],
+        lag: LoopLag,
         lag_check: str,
         clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
         self._runner = runner
@@ -68,8 +75,10 @@ class Watch:
         self._catalogue = catalogue
         self._windows = windows
         self._refresh = refresh
+        self._lag = lag
         self._lag_check = lag_check
         self._clock = clock
+        self._jitter = _dice if jitter is None else jitter
         self._due: dict[str, float] = {}
         self._results: dict[str, CheckResult] = {}
         self._snapshot: Report | None = None
@@ -78,12 +87,24 @@ class Watch:
         self._busy: set[str] = set()
         self._rounds: TaskGroup
         self._wake: anyio.Event | None = None
-        self.lag_seconds = self._worst_lag = 0.0
         self.running = False
         catalogue.snapshot_age.read = self._age
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Watch until cancelled; whatever ends the rounds but that, they are begun again."""
+        try:
+            while True:
+                try:
+                    await self._live()
+                except Exception as error:
+                    # A watch that died in silence would be worse than one that never was.
+                    self._catalogue.faults.inc("watch")
+                    _logger.error("The watch ended and is begun again: %s", described(error))
+                await anyio.sleep(self._settings.recheck_seconds)
+        finally:
+            await self._runner.aclose()
+
+    async def _live(self) -> None:
         self.running = True
         self._busy.clear()
         try:
@@ -199,28 +220,35 @@ class Watch:
     async def _probe_lag(self) -> None:
         began = self._clock()
         await anyio.sleep(LAG_PROBE_SECONDS)
-        self.lag_seconds = max(0.0, self._clock() - began - LAG_PROBE_SECONDS)
-        self._worst_lag = max(self._worst_lag, self.lag_seconds)
-        self._catalogue.loop_lag.observe(self.lag_seconds)
+        now = self._clock()
+        lag = max(0.0, now - began - LAG_PROBE_SECONDS)
+        self._lag.note(now, lag)
+        self._catalogue.loop_lag.observe(lag)
 
     def _reschedule(self, results: Mapping[str, CheckResult], now: float) -> None:
+        """Say when each of these checks is due again: at a fixed rate, whatever a round takes."""
+        share = 1 + self._jitter()
         for name, result in results.items():
-            before = self._results.get(name)
-            worse = result.status > Status.HEALTHY and (
-                before is None or before.status <= Status.HEALTHY
-            )
-            # After a first failure a second look comes soon, so that an alarm need not wait.
             interval = self._interval(name)
-            self._due[name] = now + min(
-                interval, self._settings.recheck_seconds if worse else interval
-            )
+            due = self._due.get(name, now) + interval * share
+            # Rounds that were missed, in a suspended process for example, are not made up for.
+            due = due if due > now else now + interval * share
+            # After a first failure a second look comes soon, so that an alarm need not wait.
+            if self._is_new_failure(name, result):
+                due = min(due, now + self._settings.recheck_seconds)
+            self._due[name] = due
+
+    def _is_new_failure(self, name: str, result: CheckResult) -> bool:
+        before = self._results.get(name)
+        well_before = before is None or before.status <= Status.HEALTHY
+        return well_before and result.status > Status.HEALTHY
 
     def _with_lag(self, results: Mapping[str, CheckResult]) -> Mapping[str, CheckResult]:
         """The results, with what the event loop suffered since the last time joined to `system`."""
         name = self._lag_check
         if name not in results:
             return results
-        worst, self._worst_lag = self._worst_lag * 1000, 0.0
+        worst = self._lag.take_worst() * 1000
         result = results[name]
         if worst < self._settings.event_loop_lag_ms or result.status is Status.SKIPPED:
             return results
@@ -283,6 +311,10 @@ class Watch:
             )
             for name, result in results.items()
         ]
+
+
+def _dice() -> float:
+    return random.uniform(-JITTER, JITTER)  # noqa: S311 - dice for a timetable, not for secrets
 
 
 def _stale(report: Report) -> Report:

@@ -637,7 +637,7 @@ async def test_a_rebuilt_stack_keeps_one_watch():
 
 async def test_a_held_up_event_loop_degrades_the_system():
     monitor = Monitor(shop(), settings=Settings(service="x"), notifiers=[notifiers.Memory()])
-    monitor._parts.watch._worst_lag = 0.75
+    monitor._parts.lag.note(0.0, 0.75)
     system = (await monitor.report(fresh=True)).services["system"]
     assert system.status is Status.DEGRADED
     assert "held up for 750 ms (threshold 500 ms)" in system.message

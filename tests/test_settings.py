@@ -89,6 +89,12 @@ def test_the_defaults_are_those_of_the_interface(tmp_path: Path) -> None:
         "cpu_percent": 90,
         "disk_percent": 90,
         "event_loop_lag_ms": 500,
+        "database_slow_ms": 3000,
+        "database_connections": None,
+        "database_url": None,
+        "redis_url": None,
+        "openai_api_key": None,
+        "openai_base_url": None,
         "failures_before_alert": 2,
         "successes_before_clear": 2,
         "alert_cooldown_minutes": 15,
@@ -639,8 +645,12 @@ SECRET_VALUE = "https://secret.example/xyzzy"
 
 def test_secrets_are_these() -> None:
     assert {variable.name for variable in SECRETS} == {
+        "DATABASE_URL",
         "MONITOR_TOKEN",
         "MONITOR_USER_HASH_KEY",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "REDIS_URL",
         "SLACK_WEBHOOK_URL",
     }
 

@@ -28,6 +28,7 @@ _logger = logging.getLogger("holistic_asgi_monitor")
 _NAME = "holistic-asgi-monitor"
 _MARK = "holistic_asgi_monitor"
 _DELAY = 0.5
+_RESTART_SECONDS = 1.0
 _PATIENCE = 10.0
 
 _STARTED = "lifespan.startup.complete"
@@ -41,7 +42,7 @@ _Work = Callable[[], Coroutine[Any, Any, None]]
 class _Task(Protocol):
     """A task of the running event loop, whichever library that is."""
 
-    def __init__(self, work: _Work, name: str) -> None: ...
+    def __init__(self, work: _Work, name: str, lost: Callable[[], None]) -> None: ...
 
     @property
     def ended(self) -> bool: ...
@@ -54,11 +55,12 @@ class _Task(Protocol):
 class _AsyncioTask:
     """A task of the running asyncio loop; when it has ended, it lets go of the loop."""
 
-    __slots__ = ("_task",)
+    __slots__ = ("_lost", "_task")
 
     _task: asyncio.Task[None] | None
 
-    def __init__(self, work: _Work, name: str) -> None:
+    def __init__(self, work: _Work, name: str, lost: Callable[[], None]) -> None:
+        self._lost = lost
         # Entered rather than passed on: a task factory need not know the argument `context`.
         contextvars.Context().run(self._begin, work, name)
 
@@ -68,6 +70,7 @@ class _AsyncioTask:
 
     def _forget(self, _: asyncio.Task[None]) -> None:
         self._task = None
+        self._lost()
 
     @property
     def ended(self) -> bool:
@@ -93,11 +96,14 @@ class _AsyncioTask:
 
 
 class _TrioTask:
-    """A system task of the running trio loop, which trio itself cancels at the very end."""
+    """A system task of the running trio loop, which trio itself cancels at the very end.
+
+    Nobody else can: it is never lost.
+    """
 
     __slots__ = ("_ended", "_scope")
 
-    def __init__(self, work: _Work, name: str) -> None:
+    def __init__(self, work: _Work, name: str, lost: Callable[[], None]) -> None:
         import trio
 
         self._scope, self._ended = trio.CancelScope(), trio.Event()
@@ -163,20 +169,27 @@ class Background:
     """A detached task on asyncio or trio, in an empty context.
 
     An exception in it is logged, never raised into the loop. Whoever starts one keeps it: it is
-    the reference that keeps the task alive.
+    the reference that keeps the task alive. `lost` is called where somebody else ended it.
     """
 
-    __slots__ = ("_name", "_stopping", "_task")
+    __slots__ = ("_lost", "_name", "_stopping", "_task")
 
-    def __init__(self, kind: type[_Task], run: _Run, name: str) -> None:
+    def __init__(
+        self, kind: type[_Task], run: _Run, name: str, lost: Callable[[], None] | None = None
+    ) -> None:
         self._name = name
         self._stopping = False
-        self._task = kind(partial(_guarded, run, f"The task {name!r}"), name)
+        self._lost = lost
+        self._task = kind(partial(_guarded, run, f"The task {name!r}"), name, self._ended)
 
     @classmethod
     def start(cls, run: _Run, *, name: str) -> Background:
         """Start `run()` as a task called `name`; to be called by a task of a running loop."""
         return cls(_AsyncioTask if _on_asyncio() else _TrioTask, run, name)
+
+    def _ended(self) -> None:
+        if self._lost is not None and not self._stopping:
+            self._lost()
 
     @property
     def alive(self) -> bool:
@@ -267,11 +280,20 @@ class _Post:
         if self.held or not self.claimed:
             await self._run()
 
+    def _lost(self) -> None:
+        """Begin `run` again where somebody cancelled all tasks and the loop goes on."""
+        asyncio.get_running_loop().call_later(_RESTART_SECONDS, self._start_again)
+
+    def _start_again(self) -> None:
+        if self.held or not self.claimed:
+            _logger.error("The monitor's task was ended by somebody else, and is begun again.")
+            self._start(_AsyncioTask, self._run)
+
     def _start(self, kind: type[_Task], run: _Run) -> None:
         if self._background is not None and self._background.alive:
             return
         try:
-            self._background = Background(kind, run, _NAME)
+            self._background = Background(kind, run, _NAME, self._lost)
         except Exception as error:  # protects the app's startup, and the loop's timer
             _log_failure(error, "The start of the monitor's task")
 

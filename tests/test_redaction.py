@@ -1,0 +1,107 @@
+"""What nobody may read is taken out of whatever is published."""
+
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holistic_asgi_monitor.model import CheckResult, Status
+from holistic_asgi_monitor.redaction import HIDDEN, SHORTEST, Redaction, passwords
+
+WEBHOOK = "https://hooks.slack.com/services/T0/B0/abcdefXYZ"
+PASSWORDS = st.text(
+    st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="*"),
+    min_size=SHORTEST,
+    max_size=24,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("postgresql://shop:S3cret@db:5432/shop is down", "S3cret"),
+        ("redis://:S3cret@cache/0", "S3cret"),
+        ("Incorrect API key provided: sk-proj-abcDEF123456", "abcDEF123456"),
+        ("Incorrect API key provided: sk-abcde***wxyz.", "wxyz"),
+        ("the token xoxb-1234-5678-abcdef was revoked", "5678"),
+        (f"POST {WEBHOOK} failed", "abcdefXYZ"),
+        ("Authorization: Bearer abc.def.ghi", "abc.def"),
+        ("Authorization: Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+    ],
+)
+def test_what_looks_like_a_secret_is_hidden_though_nobody_named_it(text: str, secret: str) -> None:
+    seen = Redaction().text(text)
+
+    assert secret not in seen
+    assert HIDDEN in seen
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PostgreSQL at db:5432 refuses connections",
+        "5.25 % of 1,204 requests in 5 min failed (threshold 5 %)",
+        "https://pay.example/ping answered 503",
+        "user shop@example.com at http://[::1]:8000/a:b@c",
+        "disk at 93 % of 20 GiB; task-force; risk-averse",
+    ],
+)
+def test_an_innocent_sentence_stays_as_it_is(text: str) -> None:
+    assert Redaction(["S3cret"]).text(text) == text
+
+
+@given(PASSWORDS, st.text(max_size=20), st.text(max_size=20))
+def test_a_named_secret_is_gone_wherever_it_stands(secret: str, before: str, after: str) -> None:
+    assert secret not in Redaction([secret]).text(f"{before}{secret}{after}").replace(HIDDEN, "")
+
+
+@given(PASSWORDS)
+def test_a_named_secret_is_gone_in_its_form_for_urls(secret: str) -> None:
+    quoted = quote(secret, safe="")
+
+    assert quoted not in Redaction([secret]).text(f"<{quoted}>")
+
+
+def test_of_two_secrets_the_longer_one_goes_first() -> None:
+    assert Redaction(["word", "password"]).text("my password") == f"my {HIDDEN}"
+
+
+def test_a_secret_too_short_to_be_told_from_a_word_is_left() -> None:
+    assert Redaction(["abc", ""]).text("abc and so on") == "abc and so on"
+
+
+def test_details_are_redacted_down_to_the_last_key() -> None:
+    details = {"S3cret": ["S3cret", {"at": "x S3cret y"}], "count": 3, "none": None, "on": True}
+
+    seen = Redaction(["S3cret"]).value(details)
+
+    assert "S3cret" not in json.dumps(seen)
+    assert (seen["count"], seen["none"], seen["on"]) == (3, None, True)
+
+
+def test_of_a_result_message_and_details_are_redacted() -> None:
+    result = CheckResult(Status.DEGRADED, "S3cret", {"a": "S3cret"}, 1.5)
+
+    assert Redaction(["S3cret"]).result(result) == CheckResult(
+        Status.DEGRADED, HIDDEN, {"a": HIDDEN}, 1.5
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("postgresql://shop:p%23S3cret@db/shop", {"p%23S3cret", "p#S3cret"}),
+        ("postgresql://shop:p#S3cret@db/shop", {"p#S3cret"}),
+        ("postgresql+asyncpg://shop:a/b?c@d@db/shop", {"a/b?c@d"}),
+        ("redis://:word@cache", {"word"}),
+        ("redis://cache:6379/0", set()),
+        ("postgresql:///shop", set()),
+        ("nothing of the kind", set()),
+    ],
+)
+def test_the_password_of_an_address_is_found_though_it_breaks_the_rules(
+    address: str, expected: set[str]
+) -> None:
+    assert set(passwords(address)) == expected
