@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Scope
 
@@ -153,6 +154,8 @@ class Parts:
 
     async def run(self) -> None:
         """The monitor's own task: announce what holds, then watch."""
+        if Current.company.resting:
+            await anyio.sleep_forever()
         Current.started(self.tracker)
         self.draining = False
         if not self._announced:

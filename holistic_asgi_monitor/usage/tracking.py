@@ -141,14 +141,16 @@ class Tracker:
 
 @dataclass(slots=True)
 class Company:
-    """Whether a monitor is alone in its process.
+    """What the monitors of a process have in common.
 
     `several` monitors mean that requests must show whose they are; `asked` says that somebody
-    wanted to know whose request he is in, which until then nobody misses.
+    wanted to know whose request he is in, which until then nobody misses. While they are
+    `resting`, none of them begins to watch.
     """
 
     several: bool = False
     asked: bool = False
+    resting: bool = False
 
 
 class Current:

@@ -22,7 +22,7 @@ from starlette.types import Scope
 from holistic_asgi_monitor.model import ConfigurationError
 from holistic_asgi_monitor.settings import AccessMode, Settings
 
-__all__ = ("COOKIE", "Access", "Area", "Verdict")
+__all__ = ("COOKIE", "Access", "Area", "Verdict", "is_near")
 
 COOKIE = "holistic_asgi_monitor"
 """The name of the login cookie; its value is `Access.cookie_value()`."""
@@ -122,7 +122,7 @@ class Access:
             return _refused(401, _REFUSALS["token"], _CHALLENGES)
         if area is not Area.METRICS:
             return _refused(403, _REFUSALS[self.mode])
-        if _is_in(peer, (*_LOOPBACK, *_PRIVATE)):
+        if is_near(peer):
             return Verdict(allowed=True, full=False)
         return _refused(403, _NEAR_ONLY)
 
@@ -218,6 +218,11 @@ def _cookies(value: bytes) -> Iterator[bytes]:
 
 def _is_test_client(peer: object) -> bool:
     return isinstance(peer, tuple | list) and tuple(peer) == _TEST_CLIENT
+
+
+def is_near(peer: object) -> bool:
+    """Whether a pair of host and port, as in a scope's `client`, is loopback or private."""
+    return _is_in(peer, (*_LOOPBACK, *_PRIVATE))
 
 
 def _is_in(peer: object, networks: Iterable[_Network]) -> bool:
