@@ -11,7 +11,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-__all__ = ("Memory", "Quota", "contained_cpu", "contained_memory", "read_text", "tightest")
+__all__ = (
+    "Groups",
+    "Memory",
+    "Quota",
+    "ancestors",
+    "contained_cpu",
+    "contained_memory",
+    "figure",
+    "groups_of",
+    "memberships",
+    "number",
+    "quota_group",
+    "read_text",
+    "tightest",
+)
 
 # Version 1 says "unlimited" with the largest multiple of a page that fits into 63 bits.
 _UNLIMITED = 1 << 60
@@ -39,7 +53,7 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
-class _Groups:
+class Groups:
     """The folders of our control group and its ancestors, outermost first."""
 
     folders: Sequence[Path]
@@ -54,9 +68,9 @@ def contained_memory(root: Path, host_bytes: int | None = None) -> Memory | None
     `sys`.
     """
     ceiling = min(_UNLIMITED, host_bytes or _UNLIMITED)
-    groups = _groups(root, "memory")
+    groups = groups_of(root, "memory")
     limit = "memory.max" if groups.unified else "memory.limit_in_bytes"
-    found = tightest((_number(read_text(folder / limit)), folder) for folder in groups.folders)
+    found = tightest((number(read_text(folder / limit)), folder) for folder in groups.folders)
     if found is None or found[0] > ceiling:
         return None
     bytes_allowed, folder = found
@@ -68,14 +82,19 @@ def contained_memory(root: Path, host_bytes: int | None = None) -> Memory | None
 
 def contained_cpu(root: Path) -> Quota | None:
     """The tightest CPU quota above us, in cores, and what the group that bears it has used."""
-    groups = _groups(root, "cpu")
-    cores = _cores_unified if groups.unified else _cores_legacy
-    found = tightest((cores(folder), folder) for folder in groups.folders)
+    groups = groups_of(root, "cpu")
+    found = quota_group(groups)
     if found is None:
         return None
     allowed, folder = found
     seconds = _seconds_unified if groups.unified else _seconds_legacy
     return Quota(seconds(folder), allowed)
+
+
+def quota_group(groups: Groups) -> tuple[float, Path] | None:
+    """The tightest CPU quota of `groups`, in cores, and the folder of the group that bears it."""
+    cores = _cores_unified if groups.unified else _cores_legacy
+    return tightest((cores(folder), folder) for folder in groups.folders)
 
 
 def tightest(limits: Iterable[tuple[float | None, Path]]) -> tuple[float, Path] | None:
@@ -93,19 +112,19 @@ def read_text(path: Path) -> str:
         return ""
 
 
-def _groups(root: Path, controller: str) -> _Groups:
+def groups_of(root: Path, controller: str) -> Groups:
     """Where `controller` finds us: version 1 has a tree for each, version 2 one for all."""
     mount = root / "sys/fs/cgroup"
     unified = "/"
-    for controllers, path in _memberships(read_text(root / "proc/self/cgroup")):
+    for controllers, path in memberships(read_text(root / "proc/self/cgroup")):
         if controller in controllers.split(","):
-            return _Groups(list(_ancestors(mount / controllers, path)), unified=False)
+            return Groups(list(ancestors(mount / controllers, path)), unified=False)
         if not controllers:
             unified = path
-    return _Groups(list(_ancestors(mount, unified)), unified=True)
+    return Groups(list(ancestors(mount, unified)), unified=True)
 
 
-def _memberships(text: str) -> Iterator[tuple[str, str]]:
+def memberships(text: str) -> Iterator[tuple[str, str]]:
     """The controllers and the path of each line of /proc/self/cgroup."""
     for line in text.splitlines():
         parts = line.split(":", 2)
@@ -113,7 +132,7 @@ def _memberships(text: str) -> Iterator[tuple[str, str]]:
             yield parts[1], parts[2]
 
 
-def _ancestors(mount: Path, path: str) -> Iterator[Path]:
+def ancestors(mount: Path, path: str) -> Iterator[Path]:
     """`mount` and the folders on the way to `path`, of which a container may see the first only."""
     yield mount
     folder = mount
@@ -124,11 +143,11 @@ def _ancestors(mount: Path, path: str) -> Iterator[Path]:
 
 
 def _working_set(folder: Path, *, unified: bool) -> int | None:
-    usage = _number(read_text(folder / ("memory.current" if unified else "memory.usage_in_bytes")))
+    usage = number(read_text(folder / ("memory.current" if unified else "memory.usage_in_bytes")))
     if usage is None:
         return None
     field = "inactive_file" if unified else "total_inactive_file"
-    return max(0, usage - (_field(read_text(folder / "memory.stat"), field) or 0))
+    return max(0, usage - (figure(read_text(folder / "memory.stat"), field) or 0))
 
 
 def _cores_unified(folder: Path) -> float | None:
@@ -143,26 +162,27 @@ def _cores_legacy(folder: Path) -> float | None:
 
 
 def _seconds_unified(folder: Path) -> float | None:
-    microseconds = _field(read_text(folder / "cpu.stat"), "usage_usec")
+    microseconds = figure(read_text(folder / "cpu.stat"), "usage_usec")
     return None if microseconds is None else microseconds / 1e6
 
 
 def _seconds_legacy(folder: Path) -> float | None:
-    nanoseconds = _number(read_text(folder / "cpuacct.usage"))
+    nanoseconds = number(read_text(folder / "cpuacct.usage"))
     return None if nanoseconds is None else nanoseconds / 1e9
 
 
 def _quotient(quota: str, period: str) -> float | None:
-    microseconds, of = _number(quota), _number(period)
+    microseconds, of = number(quota), number(period)
     return None if microseconds is None or not of else microseconds / of
 
 
-def _field(text: str, name: str) -> int | None:
+def figure(text: str, name: str) -> int | None:
+    """The whole number behind `name` in a file of such lines."""
     found = re.search(rf"^{name} (\d+)$", text, re.MULTILINE)
     return None if found is None else int(found[1])
 
 
-def _number(text: str) -> int | None:
+def number(text: str) -> int | None:
     """The whole number in `text`; None for anything else, such as `max`."""
     try:
         return int(text)

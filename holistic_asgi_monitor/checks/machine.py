@@ -22,15 +22,14 @@ from holistic_asgi_monitor.checks.container import (
     contained_memory,
     read_text,
 )
+from holistic_asgi_monitor.checks.growth import SHORTEST_SECONDS, Growth
 from holistic_asgi_monitor.checks.loops import StillRunningError, Threaded
+from holistic_asgi_monitor.checks.strain import Pressures, Strain, StrainMeter
 
 __all__ = ("CpuMeter", "Machine", "SystemSample")
 
 _logger = logging.getLogger("holistic_asgi_monitor")
 
-CPU_SECONDS = 300.0
-CPU_SPACING_SECONDS = 5.0
-CPU_SHORTEST_SECONDS = 1.0
 FRESH_SECONDS = 1.0
 STORAGE_SECONDS = 1.0
 
@@ -47,7 +46,14 @@ class SystemSample:
     `memory_percent` is what the container uses of its `memory_limit_bytes` where `source` is
     "cgroup", what the host uses of its memory where it is "host". `disk_percent` and
     `disk_bytes`, the size, are of the disk with the working directory. The disk and the open
-    files are as old as the last round.
+    files are as old as the last round, and so is what follows them.
+
+    `throttled_percent` is the share of the last five minutes whose CPU periods ran into the
+    quota; `throttled_periods` and `throttled_seconds` (added up over the cores) are those since
+    the round before. `oom_kills` counts the processes of our control group that the kernel
+    killed for lack of memory since the round before, `recent_oom_kills` in the last five
+    minutes. All of them are None in the first round. From `memory_high_bytes` on the kernel
+    slows the container down. `pressure` says who waited for what.
     """
 
     cpu_percent: float | None = None
@@ -60,34 +66,28 @@ class SystemSample:
     disk_bytes: int | None = None
     open_files: int | None = None
     open_files_limit: int | None = None
+    throttled_percent: float | None = None
+    throttled_periods: int | None = None
+    throttled_seconds: float | None = None
+    oom_kills: int | None = None
+    recent_oom_kills: int | None = None
+    memory_high_bytes: int | None = None
+    pressure: Pressures | None = None
 
 
 class CpuMeter:
     """The mean CPU use of the last five minutes, from readings of a counter of CPU seconds."""
 
     def __init__(self) -> None:
-        # Replaced and never changed: a scrape in another thread reads one or the other.
-        self._readings: tuple[tuple[float, float], ...] = ()
-        self._counter = ""
+        self._growth = Growth()
 
     def percent(self, counter: str, seconds: float, cores: float, now: float) -> float | None:
         """Note that `counter` stands at `seconds`, and give the mean in percent of `cores`.
 
-        None within a second of the first reading, which is begun anew where the counter was
-        changed for another or has gone back, as it does in a forked child.
+        None within a second of the first reading.
         """
-        readings = self._readings if counter == self._counter else ()
-        if readings and seconds < readings[-1][1]:
-            readings = ()
-        while len(readings) > 1 and readings[1][0] <= now - CPU_SECONDS:
-            readings = readings[1:]
-        if not readings or now - readings[-1][0] >= CPU_SPACING_SECONDS:
-            readings = (*readings, (now, seconds))
-        self._readings, self._counter = readings, counter
-        began, used = readings[0]
-        if now - began < CPU_SHORTEST_SECONDS:
-            return None
-        return 100.0 * (seconds - used) / (now - began) / cores
+        used, took = self._growth.recent(counter, seconds, now)
+        return None if took < SHORTEST_SECONDS else 100.0 * used / took / cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,8 @@ class Machine:
         self._cpu_seconds = cpu_seconds
         self._meter = CpuMeter()
         self._storage = _Storage()
+        self._strain_meter = StrainMeter(root)
+        self._strain = Strain()
         self._read_storage = Threaded(self._look_at_storage, "system check")
         self._last: tuple[float, SystemSample] | None = None
         self._warned = False
@@ -141,6 +143,7 @@ class Machine:
         with anyio.move_on_after(STORAGE_SECONDS), contextlib.suppress(StillRunningError):
             storage = await self._read_storage()
         self._storage = storage if isinstance(storage, _Storage) else _Storage()
+        self._strain = self._strain_meter.read(self._clock())
         self._last = None
         return self.sample()
 
@@ -158,6 +161,13 @@ class Machine:
             disk_bytes=self._storage.disk_bytes,
             open_files=self._storage.open_files,
             open_files_limit=self._storage.open_files_limit,
+            throttled_percent=_rounded(self._strain.throttled_percent),
+            throttled_periods=self._strain.throttled_periods,
+            throttled_seconds=self._strain.throttled_seconds,
+            oom_kills=self._strain.oom_kills,
+            recent_oom_kills=self._strain.recent_oom_kills,
+            memory_high_bytes=self._strain.memory_high_bytes,
+            pressure=self._strain.pressure,
         )
 
     def _memory(self) -> tuple[Memory | None, str]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from holistic_asgi_monitor.checks.machine import Machine, SystemSample
 from holistic_asgi_monitor.checks.options import Options
+from holistic_asgi_monitor.checks.strain import Pressure
 from holistic_asgi_monitor.model import CheckResult, ConfigurationError, Status
 from holistic_asgi_monitor.settings import Settings
 
@@ -16,6 +17,12 @@ MEMORY_PERCENT = 80.0
 CPU_PERCENT = 90.0
 DISK_PERCENT = 90.0
 OPEN_FILES_PERCENT = 90.0
+# Kubernetes' usual alert asks for a quarter of the periods in which there was work; of all the
+# periods a quarter is more, so that a short burst in an idle app is no complaint.
+THROTTLED_PERCENT = 25.0
+# The kernel's own guards act at half or more, with all tasks waiting. When some task waits for a
+# fifth of the time, requests are slow, and nothing has been killed yet.
+MEMORY_PRESSURE_PERCENT = 20.0
 
 
 def judge_system(
@@ -27,8 +34,11 @@ def judge_system(
 ) -> CheckResult:
     """Judge `sample`: degraded where a figure has reached its threshold, in percent.
 
-    Open files have a threshold of their own, 90 % of what this process may open. What could not
-    be read is not judged.
+    Open files have a threshold of their own, 90 % of what this process may open. Degraded, too,
+    where a process of the container was killed for lack of memory in the last five minutes, where
+    the container was throttled for a quarter of them, and where it waits for memory a fifth of
+    the time, over the last minute and still over the last ten seconds. What could not be read is
+    not judged.
     """
     thresholds = (memory_percent, cpu_percent, disk_percent, OPEN_FILES_PERCENT)
     uses = list(_uses(sample))
@@ -38,6 +48,7 @@ def judge_system(
         for (percent, sentence), limit in known
         if percent >= limit
     ]
+    complaints += _strains(sample)
     status = Status.DEGRADED if complaints else Status.HEALTHY
     sentences = complaints or [sentence for (_, sentence), _ in known]
     message = "; ".join(sentences) or "no figures can be read here"
@@ -52,6 +63,34 @@ def _uses(sample: SystemSample) -> Iterator[tuple[float, str] | None]:
     files, limit = sample.open_files, sample.open_files_limit
     percent = None if files is None or limit is None else 100.0 * files / limit
     yield _use("open files", percent, f"{limit}")
+
+
+def _strains(sample: SystemSample) -> Iterator[str]:
+    """What the container suffers, in sentences."""
+    # For minutes and not for one round only: the next round may follow after seconds.
+    if killed := sample.recent_oom_kills:
+        processes = "a process was" if killed == 1 else f"{killed} processes were"
+        yield f"{processes} killed for lack of memory in the last 5 min"
+    throttled = sample.throttled_percent
+    if throttled is not None and throttled >= THROTTLED_PERCENT:
+        yield (
+            f"CPU throttled for {throttled:.0f} % of the time over 5 min "
+            f"(threshold {THROTTLED_PERCENT:g} %)"
+        )
+    pressed = _memory_pressure(sample)
+    if pressed is not None and min(pressed.avg10, pressed.avg60) >= MEMORY_PRESSURE_PERCENT:
+        yield (
+            f"waiting for memory {pressed.avg60:.0f} % of the time over 1 min "
+            f"(threshold {MEMORY_PRESSURE_PERCENT:g} %)"
+        )
+
+
+def _memory_pressure(sample: SystemSample) -> Pressure | None:
+    """The pressure that is ours; in a container the host's may be that of a neighbour."""
+    pressure = sample.pressure
+    if pressure is None or (pressure.source == "host" and sample.source != "host"):
+        return None
+    return pressure.memory
 
 
 def _use(what: str, percent: float | None, whole: str, when: str = "") -> tuple[float, str] | None:
@@ -75,7 +114,8 @@ class System(Options):
     Degraded where one has reached its threshold, in percent; where a threshold is None, the
     settings' holds (80 for memory, 90 for CPU and disk). Memory is counted against the limit of
     the container, else of the host, CPU as the mean of five minutes over the cores that we may
-    use, the disk is that of the working directory. `machine` reads the figures.
+    use, the disk is that of the working directory. Degraded also after kills for lack of memory,
+    and while throttled or short of memory. `machine` reads the figures.
     """
 
     def __init__(

@@ -13,6 +13,7 @@ import pytest
 
 from holistic_asgi_monitor.checks import machine as module
 from holistic_asgi_monitor.checks.machine import CpuMeter, Machine
+from holistic_asgi_monitor.checks.strain import Pressure, Pressures
 
 KIB = 1024
 HOST = {
@@ -64,6 +65,96 @@ def test_a_container_is_measured_by_its_own_limit(tmp_path: Path) -> None:
     assert sample.memory_limit_bytes == 500 * KIB
     assert sample.memory_bytes == 100 * os.sysconf("SC_PAGE_SIZE")
     assert sample.cpu_cores == 0.5
+
+
+V1 = "4:memory:/docker/abc\n0::/\n"
+CONTAINERS: dict[str, tuple[dict[str, str], str, float]] = {
+    "version 2": ({}, "cgroup", 40.0),
+    "version 1": (
+        {
+            "proc/self/cgroup": V1,
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{800 * KIB}\n",
+            "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{500 * KIB}\n",
+            "sys/fs/cgroup/memory/memory.stat": f"total_inactive_file {300 * KIB}\n",
+        },
+        "cgroup",
+        25.0,
+    ),
+    "limit on a parent": (
+        {
+            "proc/self/cgroup": "0::/pod/app\n",
+            "sys/fs/cgroup/memory.max": "max\n",
+            "sys/fs/cgroup/pod/memory.max": f"{400 * KIB}\n",
+            "sys/fs/cgroup/pod/memory.current": f"{300 * KIB}\n",
+            "sys/fs/cgroup/pod/app/memory.max": "max\n",
+            "sys/fs/cgroup/pod/app/memory.current": f"{100 * KIB}\n",
+        },
+        "cgroup",
+        75.0,
+    ),
+    "cache-heavy": (
+        {
+            "sys/fs/cgroup/memory.current": f"{450 * KIB}\n",
+            "sys/fs/cgroup/memory.stat": f"inactive_file {255 * KIB}\n",
+        },
+        "cgroup",
+        39.0,
+    ),
+    "unlimited": ({"sys/fs/cgroup/memory.max": "max\n"}, "host", 60.0),
+    "unlimited in version 1": (
+        {
+            "proc/self/cgroup": V1,
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+            "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{500 * KIB}\n",
+        },
+        "host",
+        60.0,
+    ),
+    "unreadable": ({"sys/fs/cgroup/memory.max": ""}, "host", 60.0),
+}
+
+
+@pytest.mark.parametrize("kind", [*CONTAINERS, "host"])
+def test_memory_is_counted_against_what_may_be_used(tmp_path: Path, kind: str) -> None:
+    change, source, percent = CONTAINERS.get(kind, ({}, "host", 60.0))
+    write(tmp_path, HOST if kind == "host" else CONTAINER | change)
+    if kind == "unreadable":
+        # A folder, since root may read any file.
+        (tmp_path / "sys/fs/cgroup/memory.max").unlink()
+        (tmp_path / "sys/fs/cgroup/memory.max").mkdir()
+    sample = Machine(tmp_path).sample()
+
+    assert (sample.source, sample.memory_percent) == (source, percent)
+
+
+async def test_what_the_container_suffers_is_counted_from_round_to_round(tmp_path: Path) -> None:
+    """A scrape between two rounds tells what the last round found."""
+    clockwork = Clockwork(write(tmp_path, CONTAINER))
+    found = []
+    for kills, throttled in [(4, 10), (6, 160), (6, 160)]:
+        text = f"usage_usec 0\nnr_throttled {throttled}\nthrottled_usec {throttled * 20_000}\n"
+        write(tmp_path, {"sys/fs/cgroup/cpu.stat": text})
+        write(tmp_path, {"sys/fs/cgroup/memory.events": f"oom_kill {kills}\n"})
+        clockwork.now += 20.0
+        before = clockwork.machine.sample()
+        found += [before, await clockwork.machine.refresh()]
+        clockwork.now += 10.0
+
+    assert [sample.oom_kills for sample in found] == [None, None, None, 2, 2, 0]
+    assert [sample.recent_oom_kills for sample in found] == [None, None, None, 2, 2, 2]
+    assert [sample.throttled_periods for sample in found] == [None, None, None, 150, 150, 0]
+    assert [sample.throttled_seconds for sample in found] == [None, None, None, 3.0, 3.0, 0.0]
+    assert [sample.throttled_percent for sample in found] == [None, None, None, 50.0, 50.0, 25.0]
+
+
+async def test_pressure_and_memory_high_are_in_the_figures(tmp_path: Path) -> None:
+    line = "some avg10=1.50 avg60=2.25 avg300=0.00 total=5\n"
+    write(tmp_path, CONTAINER | {"sys/fs/cgroup/memory.high": "12345\n"})
+    write(tmp_path, {f"proc/pressure/{name}": line for name in ("memory", "io")})
+    sample = await Machine(tmp_path).refresh()
+
+    assert sample.memory_high_bytes == 12_345
+    assert sample.pressure == Pressures("host", Pressure(1.5, 2.25), None, Pressure(1.5, 2.25))
 
 
 @pytest.mark.parametrize("limit", ["max", f"{1001 * KIB}"])
@@ -193,7 +284,7 @@ def test_a_thousand_samples_a_minute_are_kept_in_few_readings() -> None:
     for step in range(100_000):
         meter.percent("process", step * 0.01, 1.0, step * 0.06)
 
-    assert len(meter._readings) <= 62
+    assert len(meter._growth._readings) <= 62
     assert meter.percent("process", 1_000.0, 1.0, 6_000.0) == pytest.approx(100 / 6, rel=0.01)
 
 

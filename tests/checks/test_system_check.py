@@ -1,7 +1,7 @@
 """The check of the system: its thresholds, its sentences, where they come from."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 
 from holistic_asgi_monitor import checks
 from holistic_asgi_monitor.checks.machine import Machine
+from holistic_asgi_monitor.checks.strain import Pressure, Pressures
 from holistic_asgi_monitor.checks.system import SystemSample, judge_system, size
 from holistic_asgi_monitor.model import Check, ConfigurationError, Status
 from holistic_asgi_monitor.settings import Settings
@@ -67,6 +68,76 @@ def test_a_figure_at_its_threshold_is_degraded(change: dict[str, Any], message: 
     assert (result.status, result.message) == (Status.DEGRADED, message)
 
 
+class Clock:
+    """A clock that only the test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def pressed(source: str, avg10: float, avg60: float) -> Pressures:
+    return Pressures(source, memory=Pressure(avg10, avg60), cpu=Pressure(99.0, 99.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"oom_kills": 1, "recent_oom_kills": 1},
+            "a process was killed for lack of memory in the last 5 min",
+        ),
+        (
+            {"oom_kills": 0, "recent_oom_kills": 3},
+            "3 processes were killed for lack of memory in the last 5 min",
+        ),
+        (
+            {"throttled_percent": 25.0},
+            "CPU throttled for 25 % of the time over 5 min (threshold 25 %)",
+        ),
+        (
+            {"pressure": pressed("cgroup", 20.0, 31.4)},
+            "waiting for memory 31 % of the time over 1 min (threshold 20 %)",
+        ),
+        (
+            {"pressure": pressed("host", 90.0, 20.0), "source": "host"},
+            "waiting for memory 20 % of the time over 1 min (threshold 20 %)",
+        ),
+        (
+            {"disk_percent": 95.0, "recent_oom_kills": 1},
+            (
+                "disk at 95 % of 20 GiB (threshold 90 %); "
+                "a process was killed for lack of memory in the last 5 min"
+            ),
+        ),
+    ],
+)
+def test_what_the_container_suffers_is_degraded(change: dict[str, Any], message: str) -> None:
+    result = judge_system(replace(SAMPLE, **change))
+
+    assert (result.status, result.message) == (Status.DEGRADED, message)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"oom_kills": 0, "recent_oom_kills": 0, "throttled_percent": 24.9},
+        {"throttled_periods": 500, "throttled_seconds": 90.0},
+        {"pressure": pressed("cgroup", 19.9, 90.0)},
+        {"pressure": pressed("cgroup", 90.0, 19.9)},
+        {"pressure": pressed("host", 90.0, 90.0)},
+        {"pressure": Pressures("cgroup", cpu=Pressure(90.0, 90.0), io=Pressure(90.0, 90.0))},
+        {"memory_high_bytes": 1},
+    ],
+    ids=["little", "seconds", "past", "passing", "a neighbour's", "of others", "high"],
+)
+def test_what_is_little_passing_or_a_neighbour_s_is_healthy(change: dict[str, Any]) -> None:
+    assert judge_system(replace(SAMPLE, **change)) == replace(
+        judge_system(SAMPLE), details=asdict(replace(SAMPLE, **change))
+    )
+
+
 @pytest.mark.parametrize(
     "change", [{}, {"memory_percent": 79.9, "cpu_percent": 89.9, "disk_percent": 89.9}]
 )
@@ -88,9 +159,15 @@ def test_what_is_not_known_is_not_judged() -> None:
 
 
 def test_the_details_are_the_sample_as_json() -> None:
-    details = judge_system(SAMPLE).details
+    details = judge_system(replace(SAMPLE, pressure=pressed("cgroup", 1.0, 2.0))).details
 
     assert json.loads(json.dumps(details)) == details
+    assert details["pressure"] == {
+        "source": "cgroup",
+        "memory": {"avg10": 1.0, "avg60": 2.0},
+        "cpu": {"avg10": 99.0, "avg60": 99.0},
+        "io": None,
+    }
     assert details["memory_limit_bytes"] == 512 * MIB
     assert details["source"] == "cgroup"
 
@@ -151,6 +228,22 @@ def test_a_system_check_keeps_its_options_when_it_is_configured() -> None:
 
     assert (check.name, check.required, check.timeout) == ("machine", True, 1.0)
     assert (check.interval, check.depends_on) == (60.0, ("a",))
+
+
+async def test_a_kill_stays_in_the_answer_though_the_next_round_follows_soon(
+    tmp_path: Path,
+) -> None:
+    """After a first bad result the watch looks again within seconds."""
+    events = tmp_path / "sys/fs/cgroup/memory.events"
+    events.parent.mkdir(parents=True)
+    clock = Clock()
+    check = checks.System(machine=Machine(tmp_path, clock=clock))
+    told = []
+    for clock.now, count in [(0.0, 7), (30.0, 8), (35.0, 8), (300.0, 8), (335.0, 8)]:
+        events.write_text(f"oom_kill {count}\n")
+        told.append("killed for lack of memory" in (await check()).message)
+
+    assert told == [False, True, True, True, False]
 
 
 async def test_this_system_can_be_checked() -> None:
