@@ -26,6 +26,7 @@ from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.windows import Windows
 from holistic_asgi_monitor.model import CheckResult, Report, Status
 from holistic_asgi_monitor.settings import Settings
+from holistic_asgi_monitor.watchdog import Watchdog
 
 __all__ = ("Watch",)
 
@@ -79,6 +80,7 @@ class Watch:
         self._lag_check = lag_check
         self._clock = clock
         self._jitter = _dice if jitter is None else jitter
+        self.watchdog = Watchdog(clock=clock)
         self._due: dict[str, float] = {}
         self._results: dict[str, CheckResult] = {}
         self._snapshot: Report | None = None
@@ -89,6 +91,8 @@ class Watch:
         self._wake: anyio.Event | None = None
         self.running = False
         catalogue.snapshot_age.read = self._age
+        catalogue.loop_stalls.read = lambda: float(self.watchdog.stalls)
+        catalogue.loop_longest_stall.read = lambda: self.watchdog.longest_seconds
 
     async def run(self) -> None:
         """Watch until cancelled; whatever ends the rounds but that, they are begun again."""
@@ -107,14 +111,16 @@ class Watch:
     async def _live(self) -> None:
         self.running = True
         self._busy.clear()
+        self.watchdog.start()
         try:
             async with anyio.create_task_group() as group:
                 self._rounds = group
                 group.start_soon(self._outbox.run)
-                group.start_soon(self._forever, self._probe_lag, LAG_PROBE_SECONDS)
+                group.start_soon(self._feel_pulse)
                 group.start_soon(self._forever, self._sample, SAMPLE_SECONDS)
                 await self._forever(self._next_round, 0.0)
         finally:
+            self.watchdog.stop()
             self.running = False
 
     def last_report(self) -> Report | None:
@@ -217,13 +223,16 @@ class Watch:
                 await anyio.lowlevel.checkpoint()
         await self._windows.sample(self._clock())
 
-    async def _probe_lag(self) -> None:
-        began = self._clock()
-        await anyio.sleep(LAG_PROBE_SECONDS)
-        now = self._clock()
-        lag = max(0.0, now - began - LAG_PROBE_SECONDS)
-        self._lag.note(now, lag)
-        self._catalogue.loop_lag.observe(lag)
+    async def _feel_pulse(self) -> None:
+        """Measure how late the event loop is, and let the watchdog know that it lives."""
+        while True:
+            began = self._clock()
+            await anyio.sleep(LAG_PROBE_SECONDS)
+            now = self._clock()
+            lag = max(0.0, now - began - LAG_PROBE_SECONDS)
+            self.watchdog.beat(now)
+            self._lag.note(now, lag)
+            self._catalogue.loop_lag.observe(lag)
 
     def _reschedule(self, results: Mapping[str, CheckResult], now: float) -> None:
         """Say when each of these checks is due again: at a fixed rate, whatever a round takes."""

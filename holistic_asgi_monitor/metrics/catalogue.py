@@ -142,6 +142,12 @@ class Catalogue:
         self.snapshot_age = self._gauge(
             "monitor_snapshot_age_seconds", "Time since the last round of checks ended."
         )
+        self.loop_stalls = self._gauge(
+            "monitor_event_loop_stalls", "How often the event loop was stuck for five seconds."
+        )
+        self.loop_longest_stall = self._gauge(
+            "monitor_event_loop_longest_stall_seconds", "The longest time the loop was stuck."
+        )
         self.notifier_up = self._gauge(
             "monitor_notifier_up", "Whether the last delivery of a notifier worked.", "notifier"
         )
