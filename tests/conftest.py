@@ -1,6 +1,7 @@
 """What every test stands on: both event loops, nothing blocks them, nothing is skipped."""
 
 import asyncio
+import contextlib
 import functools
 import importlib.util
 import inspect
@@ -14,6 +15,11 @@ import anyio
 import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
+
+from tests.servers.faults import Proxy
+from tests.servers.postgres import Postgres
+from tests.servers.process import Server
+from tests.servers.redis_server import Redis, valkey_program
 
 FOREIGN_SETTINGS = frozenset(
     {
@@ -150,6 +156,65 @@ def old_fastapi() -> Path:
 def old_starlette() -> Path:
     """Return the folder of a Starlette that names no route in the scope."""
     return _prepared("HAM_OLD_STARLETTE")
+
+
+@pytest.fixture(scope="session")
+def _postgres18() -> Iterator[Postgres]:
+    with Postgres(18) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _postgres16() -> Iterator[Postgres]:
+    with Postgres(16) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def _redis(request: pytest.FixtureRequest) -> Iterator[Redis]:
+    valkey = request.param == "valkey"
+    program = valkey_program() if valkey else _prepared("HAM_REDIS") / "usr/bin/redis-server"
+    with Redis(program) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(_postgres18: Postgres) -> Iterator[Postgres]:
+    """Return a running PostgreSQL 18, which the test may freeze, kill or start otherwise.
+
+    One serves the whole run, in good order again after each test; what a test writes it puts
+    into a database of its own (`new_database`).
+    """
+    yield _postgres18
+    _postgres18.heal()
+
+
+@pytest.fixture
+def postgres16(_postgres16: Postgres) -> Iterator[Postgres]:
+    """Return a running PostgreSQL 16, as `postgres` does."""
+    yield _postgres16
+    _postgres16.heal()
+
+
+@pytest.fixture
+def redis(_redis: Redis) -> Iterator[Redis]:
+    """Return a running, empty server, which the test may freeze, kill or start otherwise.
+
+    The test runs twice: on Valkey 9, and on the Redis of the distribution. For one of them
+    only: `@pytest.mark.parametrize("_redis", ["valkey"], indirect=True)`.
+    """
+    yield _redis
+    _redis.heal()
+
+
+@pytest.fixture
+def proxy() -> Iterator[Callable[[Server], Proxy]]:
+    """Return what puts a proxy in front of a server: `proxy(postgres).black_hole()`.
+
+    Clients reach the server through it at `postgres.url(port=front.port)`.
+    """
+    with contextlib.ExitStack() as proxies:
+        yield lambda server: proxies.enter_context(Proxy(server.port))
 
 
 def _prepared(variable: str) -> Path:

@@ -1,7 +1,8 @@
 """Make everything the tests need, then run everything that must pass.
 
-It needs nothing but a Python of 3.11 or newer: the environments, with pinned versions, go to
-`.cache/`, and a second run finds them there. All steps run, whatever fails before them.
+It needs nothing but a Python of 3.11 or newer, on Debian or Ubuntu: the environments, with pinned
+versions, and the distribution's Redis go to `.cache/`, and a second run finds them there. All
+steps run, whatever fails before them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import functools
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -34,6 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 REQUIREMENTS = ROOT / "tests" / "requirements.txt"
 STEP_SECONDS = 600.0
+PACKAGE_LEVELS = 4
 SEARCHED = ("3.11", "3.12", "3.13")
 OLD_FRAMEWORKS = {
     "HAM_OLD_FASTAPI": ("fastapi==0.136.3", "starlette==1.2.1"),
@@ -97,7 +100,7 @@ class Step:
     """Something that must succeed; `work` raises StepError if it does not."""
 
     name: str
-    work: Callable[[], None]
+    work: Callable[[], object]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,17 +170,18 @@ def execute(
     command: Sequence[str],
     *,
     extra: dict[str, str] | None = None,
+    folder: Path = ROOT,
     shown: bool = False,
     seconds: float = STEP_SECONDS,
-) -> None:
-    """Run a program in the project's folder; StepError with its output if it fails or hangs.
+) -> str:
+    """Run a program and return what it printed; StepError with that if it fails or hangs.
 
     `shown` lets it write to the terminal itself, and ends what it started together with it;
-    `extra` is added to its environment.
+    `extra` is added to its environment; `folder` is where it runs.
     """
     with subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=folder,
         env=clean_environment() | (extra or {}),
         stdin=subprocess.DEVNULL,
         stdout=None if shown else subprocess.PIPE,
@@ -195,6 +199,7 @@ def execute(
             end(process, with_children=shown)
     if process.returncode:
         raise StepError(output or f"{command[0]} ended with exit code {process.returncode}.")
+    return output or ""
 
 
 def probe(executable: str) -> Python | None:
@@ -382,6 +387,67 @@ def fetch_suite(python: Python, name: str) -> None:
     mark_current(folder, "pins", key)
 
 
+def redis_folder() -> Path:
+    """Return where the distribution's Redis lies, laid out as if that were the root folder."""
+    return CACHE / "redis"
+
+
+def download(packages: Sequence[str], folder: Path) -> None:
+    """Unpack packages of the distribution; as root with a fresh list of them if need be."""
+    with tempfile.TemporaryDirectory() as place:
+        # As root apt-get would fetch as another user, who may not write here.
+        command = ["apt-get", "-o", "APT::Sandbox::User=root", "-q", "download", *packages]
+        try:
+            execute(command, folder=Path(place))
+        except StepError as reason:
+            if os.geteuid() != 0:
+                message = f"{reason}Perhaps `apt-get update` must be run as root first."
+                raise StepError(message) from None
+            execute(["apt-get", "update", "-q"])
+            execute(command, folder=Path(place))
+        for package in Path(place).glob("*.deb"):
+            execute(["dpkg", "-x", str(package), str(folder)])
+
+
+def dependencies(packages: Sequence[str]) -> list[str]:
+    """Return the packages that hold the program and the libraries which these depend on."""
+    listed = execute(["apt-cache", "depends", *packages], extra={"LC_ALL": "C"})
+    names = re.findall(r"^ +\|?(?:Pre)?Depends: ((?:redis|lib|lua)[^\s:]+)$", listed, re.MULTILINE)
+    return sorted(set(names) - {"libc6"})
+
+
+def lacks(program: Path, folder: Path) -> list[str]:
+    """Return what a program cannot start without: itself, or libraries found nowhere."""
+    if not program.exists():
+        return [program.name]
+    libraries = sorted({str(file.parent) for file in folder.glob("**/lib*.so*")})
+    path = {"LD_LIBRARY_PATH": os.pathsep.join(libraries)} if libraries else {}
+    needs = execute(["ldd", str(program)], extra=path)
+    return re.findall(r"^\s*(\S+) => not found", needs, re.MULTILINE)
+
+
+def fetch_redis() -> None:
+    """Unpack the distribution's Redis, and the libraries this machine lacks; install nothing."""
+    folder, release = redis_folder(), Path("/etc/os-release")
+    key = fingerprint("redis-server", platform.machine(), *filter(Path.is_file, [release]))
+    if is_current(folder, "pins", key):
+        return
+    for tool in ("apt-get", "apt-cache", "dpkg", "ldd"):
+        if shutil.which(tool) is None:
+            message = f"There is no {tool} here: Redis is taken from a package of Debian or Ubuntu."
+            raise StepError(message)
+    shutil.rmtree(folder, ignore_errors=True)
+    packages = ["redis-server"]
+    for _ in range(PACKAGE_LEVELS):
+        download(packages, folder)
+        missing = lacks(folder / "usr" / "bin" / "redis-server", folder)
+        if not missing:
+            mark_current(folder, "pins", key)
+            return
+        packages = dependencies(packages)
+    raise StepError(f"Redis cannot start without {', '.join(missing)}, which no package has.")
+
+
 def provisions(main: Python) -> tuple[list[Step], dict[str, str]]:
     """Return what fetches the things tests need besides packages, and the variables naming them.
 
@@ -397,8 +463,10 @@ def provisions(main: Python) -> tuple[list[Step], dict[str, str]]:
         Step(f"fetch the tests of {name}", functools.partial(fetch_suite, main, name))
         for name in SUITES
     ]
+    steps.append(Step("fetch redis-server", fetch_redis))
     variables = {name: str(old_folder(pins)) for name, pins in OLD_FRAMEWORKS.items()}
-    return steps, variables | {"HAM_SUITES": str(CACHE / "suites")}
+    places = {"HAM_SUITES": str(CACHE / "suites"), "HAM_REDIS": str(redis_folder())}
+    return steps, variables | places
 
 
 def inspections(main: Python) -> list[Step]:

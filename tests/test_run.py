@@ -56,10 +56,36 @@ NO_SUCH_PYTHON = (
 HANGS = """
 import anyio, pytest
 
-@pytest.mark.timeout(1)
+@pytest.mark.timeout(2)
 async def test_hangs(): await anyio.sleep_forever()
 
 async def test_comes_after(): await anyio.sleep(0)
+"""
+NEEDS_REDIS = """
+import pytest
+
+@pytest.mark.parametrize("_redis", ["redis"], indirect=True)
+def test_asks(redis): pass
+"""
+# What `redis-server` brings is a link to what its dependency brings, which lacks a library.
+PACKAGES = {
+    "redis-server": "usr/bin/unrelated",
+    "redis-tools": "usr/bin/redis-server",
+    "liblzf1": "usr/lib/liblzf.so.1",
+    "libsystemd0": "usr/lib/libsystemd.so.0",
+}
+DEPENDS = """
+case "$*" in
+*redis-tools*) echo "  Depends: adduser
+  Depends: libc6
+ |Depends: liblzf1
+  Depends: libsystemd0
+    libelogind0
+  Depends: <libvirtual>
+  Suggests: libsuggested" ;;
+*) echo "  PreDepends: init-system-helpers
+  Depends: redis-tools" ;;
+esac
 """
 RESULTS = """<testsuites><testsuite>
 <testcase name="a"/>
@@ -267,6 +293,99 @@ def test_a_failing_step_does_not_keep_the_next_from_running(
     assert re.fullmatch(
         r"line 3 is too long\nFAILED +0\.\d s  lint\nok +0\.\d s  types\n", capsys.readouterr().out
     )
+
+
+@pytest.fixture
+def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a distribution's programs on the path; what is asked of apt-get is in `asked`.
+
+    A package is a file that names the one file it brings; `update` must come before downloads
+    once there is a file `stale`.
+    """
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    downloads = "; ".join(
+        f'case " $* " in *" {name} "*) echo {file} > {name}.deb;; esac'
+        for name, file in PACKAGES.items()
+    )
+    refuse = f"test -e {tmp_path}/stale && echo no such package && exit 100"
+    update = f'case "$1" in update) rm {tmp_path}/stale; exit;; esac'
+    script(folder / "apt-get", f'echo "$@" >> {tmp_path}/asked\n{update}\n{refuse}\n{downloads}')
+    script(folder / "apt-cache", DEPENDS)
+    script(folder / "dpkg", 'mkdir -p "$3/usr/bin" "$3/usr/lib" && : > "$3/$(cat "$2")"')
+    missing = 'case "$LD_LIBRARY_PATH" in */usr/lib) ;; *) echo "liblzf.so.1 => not found";; esac'
+    script(folder / "ldd", missing)
+    monkeypatch.setenv("PATH", f"{folder}:{os.defpath}")
+    monkeypatch.setattr(run, "CACHE", tmp_path)
+    return tmp_path
+
+
+def asked(distribution: Path) -> list[str]:
+    """Return the packages apt-get was asked for each time, or that it was asked to update."""
+    lines = (distribution / "asked").read_text(encoding="utf-8").splitlines()
+    return [line.rpartition("download ")[2] for line in lines]
+
+
+def test_redis_is_unpacked_with_what_it_needs_and_once(distribution: Path) -> None:
+    run.fetch_redis()
+    downloads = ["redis-server", "redis-tools", "liblzf1 libsystemd0"]
+    assert asked(distribution) == downloads
+    files = {path.name for path in run.redis_folder().glob("usr/*/*")}
+    assert files == {Path(file).name for file in PACKAGES.values()}
+    run.fetch_redis()
+    assert asked(distribution) == downloads
+
+
+def test_root_has_the_list_of_packages_renewed_where_it_is_stale(
+    distribution: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (distribution / "stale").touch()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    run.fetch_redis()
+    assert asked(distribution)[:3] == ["redis-server", "update -q", "redis-server"]
+
+
+def test_who_is_not_root_is_told_what_root_must_do(
+    distribution: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (distribution / "stale").touch()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    message = r"^no such package\nPerhaps `apt-get update` must be run as root first\.$"
+    with pytest.raises(run.StepError, match=message):
+        run.fetch_redis()
+
+
+def test_a_library_that_no_package_has_is_named(distribution: Path) -> None:
+    script(distribution / "bin" / "ldd", "echo '\tlibrare.so.1 => not found'")
+    message = r"^Redis cannot start without librare\.so\.1, which no package has\.$"
+    with pytest.raises(run.StepError, match=message):
+        run.fetch_redis()
+    assert not run.redis_folder().joinpath(".pins").exists()
+
+
+@pytest.mark.parametrize("tool", ["apt-get", "apt-cache", "dpkg", "ldd"])
+def test_without_the_programs_of_debian_there_is_no_redis(
+    distribution: Path, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    monkeypatch.setenv("PATH", str(distribution / "bin"))
+    (distribution / "bin" / tool).unlink()
+    with pytest.raises(run.StepError, match=f"^There is no {tool} here: .* Debian or Ubuntu"):
+        run.fetch_redis()
+
+
+def test_a_test_that_needs_redis_fails_where_it_was_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HAM_REDIS", raising=False)
+    assert pytest_counts(tmp_path, NEEDS_REDIS) == (0, 1)
+    results = (tmp_path / "results.xml").read_text(encoding="utf-8")
+    assert "HAM_REDIS names no folder: start the tests with `python3 tests/run.py`" in results
+
+
+def test_the_servers_of_the_tests_are_named_to_them() -> None:
+    steps, variables = run.provisions(run.Python(sys.executable, "3.11.7", has_venv=True))
+    assert variables["HAM_REDIS"] == str(run.redis_folder())
+    assert run.fetch_redis in [step.work for step in steps]
 
 
 def test_every_requirement_is_pinned_and_names_no_place() -> None:
