@@ -45,18 +45,19 @@ class Target:
     """Where requests of one kind are counted: those of one endpoint, status and way of sending.
 
     `pending` durations in nanoseconds are still to be folded into `cells` (the endpoint's),
-    `buckets` (its classic ones), `whole` (over all endpoints, without a sum) and `count` (one
-    cell).
+    `buckets` (its classic ones), `whole` (over all endpoints, without a sum), and into `count` and
+    `total`, one cell each: the requests with this status, and all of the endpoint.
     """
 
-    __slots__ = ("buckets", "cells", "count", "pending", "whole")
+    __slots__ = ("buckets", "cells", "count", "pending", "total", "whole")
 
-    def __init__(self, cells: Cells, buckets: Cells, whole: Cells, count: Cells) -> None:
+    def __init__(self, found: Endpoint, cells: Cells, whole: Cells, count: Cells) -> None:
         self.pending: list[int] = []
         self.cells = cells
-        self.buckets = buckets
+        self.buckets = found.buckets
         self.whole = whole
         self.count = count
+        self.total = found.total
 
 
 class Endpoint:
@@ -64,9 +65,9 @@ class Endpoint:
 
     `latency` holds the durations of responses sent in one piece, `streamed` those of responses
     sent in several (None until there is one), `buckets` how many of both fell into each classic
-    bucket, `statuses` a one-cell counter for each status; `targets` are where requests for it are
-    added until they are folded in, and `broken` counts exceptions that came after a status below
-    500 had been sent.
+    bucket, `statuses` a one-cell counter for each status and `total` one for all of them; `targets`
+    are where requests for it are added until they are folded in, and `broken` counts exceptions
+    that came after a status below 500 had been sent.
     """
 
     __slots__ = (
@@ -78,6 +79,7 @@ class Endpoint:
         "statuses",
         "streamed",
         "targets",
+        "total",
     )
 
     def __init__(self, method: str, endpoint: str, bounds: Bounds) -> None:
@@ -87,6 +89,7 @@ class Endpoint:
         self.streamed: Cells | None = None
         self.buckets = [0] * len(bounds.slices)
         self.statuses: dict[int, Cells] = {}
+        self.total: Cells = [0]
         self.broken = 0
         self.targets: list[Target] = []
 
@@ -97,7 +100,7 @@ class Endpoint:
     @property
     def count(self) -> int:
         """All requests so far."""
-        return sum(cell[0] for cell in self.statuses.values())
+        return self.total[0]
 
     @property
     def errors(self) -> int:
@@ -171,12 +174,24 @@ class RequestSeries:
             pending = target.pending
             # Other threads may append meanwhile: only what has been read is removed.
             size = len(pending)
-            durations = sorted(pending[:size])
-            del pending[:size]
+            if size == 1:
+                self._count_one(target, pending.pop())
+            else:
+                durations = sorted(pending[:size])
+                del pending[:size]
+                target.cells[-1] += sum(durations)
+                self._count_stretches(target, durations)
             self._ended += size
             target.count[0] += size
-            target.cells[-1] += sum(durations)
-            self._count_stretches(target, durations)
+            target.total[0] += size
+
+    def _count_one(self, target: Target, duration: int) -> None:
+        """Count a lone duration: between two scrapes most endpoints have no more."""
+        index = bisect_left(self.bounds.upper, duration)
+        target.cells[index] += 1
+        target.cells[-1] += duration
+        target.buckets[self.bounds.bucket[index]] += 1
+        target.whole[index] += 1
 
     def _count_stretches(self, target: Target, durations: list[int]) -> None:
         """Count sorted durations, each stretch that falls into one cell at once."""
@@ -244,7 +259,7 @@ class RequestSeries:
             cells, whole = found.streamed, self._whole_streamed
         if found is self._sink:
             whole = self._sunk
-        return Target(cells, found.buckets, whole, found.status(status))
+        return Target(found, cells, whole, found.status(status))
 
     def write(self, target: Target, nanoseconds: int) -> None:
         """Add one finished request."""
