@@ -17,8 +17,7 @@ from holistic_asgi_monitor.model import Check, ConfigurationError, Notifier, Rep
 from holistic_asgi_monitor.parts import Parts
 from holistic_asgi_monitor.settings import Settings
 from holistic_asgi_monitor.usage.tracking import Current
-from holistic_asgi_monitor.web.lifespan import Lifespan
-from holistic_asgi_monitor.web.requests import MARK, Exchange
+from holistic_asgi_monitor.web.requests import MARK, Exchange, RequestPath, UserId
 from holistic_asgi_monitor.web.websockets import Connection
 
 __all__ = ("Monitor",)
@@ -28,46 +27,7 @@ R = TypeVar("R")
 _NOW_AND_THEN = 31
 """Where lifespan never comes, every 32nd request looks whether the event loop is another one."""
 
-_UserId = Callable[[Scope], str | None]
 CheckFunction = TypeVar("CheckFunction", bound=Callable[..., Any])
-
-
-class _Way:
-    """What the way of a request through one monitor needs at hand, and nothing else.
-
-    `observed` is the type of scope that is counted: none where the monitor is switched off.
-    """
-
-    __slots__ = (
-        "app",
-        "company",
-        "endpoints",
-        "lifespan",
-        "note_user",
-        "observed",
-        "own",
-        "paths",
-        "series",
-        "tracker",
-        "user_id",
-    )
-
-    def __init__(self, app: ASGIApp, parts: Parts, user_id: _UserId | None) -> None:
-        self.app = app
-        self.company = Current.company
-        self.lifespan = Lifespan(self.pass_on, parts.run)
-        self.observed = "http" if parts.settings.enabled else "nothing"
-        self.endpoints = parts.endpoints
-        self.own = parts.endpoints.paths
-        self.paths = parts.paths
-        self.series = parts.catalogue.series
-        self.tracker = parts.tracker
-        self.note_user = parts.note_user
-        self.user_id = user_id
-
-    async def pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the app that stands behind the monitor now."""
-        await self.app(scope, receive, send)
 
 
 class Monitor:
@@ -93,7 +53,7 @@ class Monitor:
         checks: Sequence[Check] | None = None,
         notifiers: Sequence[Notifier] | None = None,
         registry: CollectorRegistry | None = None,
-        user_id: _UserId | None = None,
+        user_id: UserId | None = None,
         route: Callable[[Scope], str | None] | None = None,
     ) -> None:
         self._target = app
@@ -101,7 +61,7 @@ class Monitor:
         self._parts = Parts(
             app, settings, checks=checks, notifiers=notifiers, registry=registry, route=route
         )
-        self._way = _Way(app, self._parts, user_id)
+        self._way = self._parts.way(app, user_id)
         _sign_requests_on_the_stack()
 
     @classmethod
@@ -113,7 +73,7 @@ class Monitor:
         checks: Sequence[Check] | None = None,
         notifiers: Sequence[Notifier] | None = None,
         registry: CollectorRegistry | None = None,
-        user_id: _UserId | None = None,
+        user_id: UserId | None = None,
         route: Callable[[Scope], str | None] | None = None,
     ) -> Self:
         """Add a monitor to a Starlette or FastAPI app as middleware; `app` stays what it was.
@@ -163,7 +123,7 @@ class Monitor:
                 token = Current.request.set(way.tracker)
         way.series.started = started + 1
         exchange = Exchange()
-        exchange.paths, exchange.scope = way.paths, scope
+        exchange.paths, exchange.scope = way, scope
         exchange.server_receive, exchange.server_send = receive, send
         exchange.path, exchange.root_path = path, root_path
         exchange.status, exchange.gone = 0, False
@@ -333,14 +293,14 @@ class Monitor:
 _OWN = frozenset(Monitor.__slots__)
 
 
-async def _serve_websocket(way: _Way, scope: Scope, receive: Receive, send: Send) -> None:
+async def _serve_websocket(way: RequestPath, scope: Scope, receive: Receive, send: Send) -> None:
     if not way.lifespan.serving:
         way.lifespan.ensure()
     if way.company.several:
         scope[MARK] = True
     token = Current.request.set(way.tracker)
     try:
-        await Connection(way.paths, scope, receive, send).run(way.app)
+        await Connection(way, scope, receive, send).run(way.app)
     finally:
         Current.request.reset(token)
         scope.pop(MARK, None)

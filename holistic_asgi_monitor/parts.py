@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Scope
 
 from holistic_asgi_monitor import checks as check_room
-from holistic_asgi_monitor import notifiers as notifier_room
 from holistic_asgi_monitor._version import __version__
 from holistic_asgi_monitor.alerts.outbox import Outbox
 from holistic_asgi_monitor.checks.function import FunctionCheck
@@ -27,13 +26,15 @@ from holistic_asgi_monitor.metrics.exposition import Exposition
 from holistic_asgi_monitor.metrics.latency import Bounds
 from holistic_asgi_monitor.metrics.series import RequestSeries
 from holistic_asgi_monitor.metrics.windows import WINDOWS, Windows
-from holistic_asgi_monitor.model import Check, MissingExtraError, Notifier, Severity
+from holistic_asgi_monitor.model import Check, Notifier, Severity
+from holistic_asgi_monitor.notifiers.environment import notifiers_from_environment
 from holistic_asgi_monitor.settings import Settings
 from holistic_asgi_monitor.usage.activity import Activity
 from holistic_asgi_monitor.usage.tracking import Current, Tracker
 from holistic_asgi_monitor.watch import Watch
 from holistic_asgi_monitor.web.endpoints import Endpoints, Sources
-from holistic_asgi_monitor.web.requests import RequestPath
+from holistic_asgi_monitor.web.lifespan import Lifespan
+from holistic_asgi_monitor.web.requests import RequestPath, UserId
 from holistic_asgi_monitor.web.routes import Routes
 from holistic_asgi_monitor.web.stats import Identity, Statistics
 
@@ -42,7 +43,7 @@ __all__ = ("Parts",)
 _logger = logging.getLogger("holistic_asgi_monitor")
 
 TRAFFIC_SECONDS = WINDOWS["5m"]
-_NOT_YET = ("ALERTMANAGER_URL", "MONITOR_HEARTBEAT_URL", "MONITOR_WEBHOOK_URL", "SLACK_BOT_TOKEN")
+_NOT_YET = ("MONITOR_HEARTBEAT_URL",)
 
 
 class Parts:
@@ -103,7 +104,9 @@ class Parts:
         )
 
     def _build_watch(self, notifiers: Sequence[Notifier] | None) -> None:
-        chosen = _notifiers(self.settings) if notifiers is None else list(notifiers)
+        settings = self.settings
+        chosen = notifiers_from_environment(settings) if notifiers is None else list(notifiers)
+        self.notifiers = tuple(chosen)
         self.outbox = Outbox(chosen, self.settings, outcome=self._count_alert)
         self.watch = Watch(
             self.settings,
@@ -152,6 +155,18 @@ class Parts:
             ),
         )
 
+    def way(self, app: ASGIApp, user_id: UserId | None) -> RequestPath:
+        """The way of a request through the monitor to `app`."""
+        way = self.paths
+        way.app = app
+        way.company = Current.company
+        way.lifespan = Lifespan(way.pass_on, self.run)
+        way.observed = "http" if self.settings.enabled else "nothing"
+        way.endpoints, way.own = self.endpoints, self.endpoints.paths
+        way.tracker = self.tracker
+        way.note_user, way.user_id = self.note_user, user_id
+        return way
+
     async def run(self) -> None:
         """The monitor's own task: announce what holds, then watch."""
         if Current.company.resting:
@@ -175,7 +190,7 @@ class Parts:
         if self.settings.enabled:
             self.outbox.notice(severity, title, details, now=time.monotonic())
 
-    def note_user(self, user_id: Callable[[Scope], str | None], scope: Scope) -> None:
+    def note_user(self, user_id: UserId, scope: Scope) -> None:
         """Ask who made a request, and count the user; never raises."""
         try:
             self.activity.seen(user_id(scope), time.monotonic())
@@ -288,17 +303,6 @@ def _from_environment() -> Settings:
         if os.environ.get(name):
             _logger.warning("%s is set, but this version does not use it yet", name)
     return Settings.from_env()
-
-
-def _notifiers(settings: Settings) -> list[Notifier]:
-    """The notifiers that the settings name, else the log."""
-    chosen: list[Notifier] = []
-    if settings.slack_webhook_url:
-        try:
-            chosen.append(notifier_room.Slack(settings.slack_webhook_url))
-        except MissingExtraError as error:
-            _logger.warning("SLACK_WEBHOOK_URL is set, but alerts only go to the log: %s", error)
-    return chosen or [notifier_room.Log()]
 
 
 def _version(settings: Settings, app: ASGIApp) -> str:

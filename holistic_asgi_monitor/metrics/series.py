@@ -46,12 +46,17 @@ class Target:
 
     `pending` durations in nanoseconds are still to be folded into `cells` (the endpoint's),
     `buckets` (its classic ones), `whole` (over all endpoints, without a sum), and into `count` and
-    `total`, one cell each: the requests with this status, and all of the endpoint.
+    `total`, one cell each: the requests with this status, and all of the endpoint. `method` is the
+    endpoint's, `signed` the status, negative for what is sent in several messages.
     """
 
-    __slots__ = ("buckets", "cells", "count", "pending", "total", "whole")
+    __slots__ = ("buckets", "cells", "count", "method", "pending", "signed", "total", "whole")
 
-    def __init__(self, found: Endpoint, cells: Cells, whole: Cells, count: Cells) -> None:
+    def __init__(
+        self, found: Endpoint, signed: int, cells: Cells, whole: Cells, count: Cells
+    ) -> None:
+        self.method = found.method
+        self.signed = signed
         self.pending: list[int] = []
         self.cells = cells
         self.buckets = found.buckets
@@ -259,7 +264,8 @@ class RequestSeries:
             cells, whole = found.streamed, self._whole_streamed
         if found is self._sink:
             whole = self._sunk
-        return Target(found, cells, whole, found.status(status))
+        signed = -status if streamed else status
+        return Target(found, signed, cells, whole, found.status(status))
 
     def write(self, target: Target, nanoseconds: int) -> None:
         """Add one finished request."""

@@ -13,7 +13,7 @@ import logging
 import sys
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,19 +23,25 @@ from types import CodeType
 from typing import Any
 
 import anyio
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holistic_asgi_monitor.failures import described
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.series import METHODS, PENDING_LENGTH, Target
+from holistic_asgi_monitor.usage.tracking import Company, Tracker
+from holistic_asgi_monitor.web.endpoints import Endpoints
+from holistic_asgi_monitor.web.lifespan import Lifespan
 from holistic_asgi_monitor.web.routes import Routes
 
-__all__ = ("LEFT", "MARK", "Exchange", "Failure", "RequestPath", "client_left")
+__all__ = ("LEFT", "MARK", "Exchange", "Failure", "RequestPath", "UserId", "client_left")
 
 _logger = logging.getLogger("holistic_asgi_monitor")
 
 MARK = "holistic_asgi_monitor"
 """The key that tells an inner monitor that this scope is already being observed."""
+
+UserId = Callable[[Scope], str | None]
+"""Asked with the scope, after the app, who made a request."""
 
 FAILURES_KEPT = 100
 
@@ -141,26 +147,68 @@ class RequestPath:
     request is counted; it keeps the route alive, so that its identity stays its own. The status is
     negative for responses sent in several messages, whose durations are kept apart. `last` is the
     short way to it: most requests are like the one before on the same route.
+
+    What the way of a request needs at hand stands here as well, since each further object that it
+    looks at is one more that is not in the processor's cache.
     """
+
+    __slots__ = (
+        "_faulty",
+        "_routes_known",
+        "app",
+        "catalogue",
+        "company",
+        "endpoints",
+        "failures",
+        "known",
+        "last",
+        "lifespan",
+        "note_user",
+        "observed",
+        "own",
+        "routes",
+        "series",
+        "tracker",
+        "user_id",
+    )
+
+    app: ASGIApp
+    """The app at the end of the way, or the middleware that stands before it."""
+
+    company: Company
+    endpoints: Endpoints
+    lifespan: Lifespan
+    observed: str
+    """The type of scope that is counted: none where the monitor is switched off."""
+
+    own: Container[str]
+    """Our own paths."""
+
+    tracker: Tracker
+    user_id: UserId | None
+    note_user: Callable[[UserId, Scope], None]
 
     def __init__(self, catalogue: Catalogue, routes: Routes) -> None:
         self.catalogue = catalogue
         self.series = catalogue.series
         self.routes = routes
         self.known: dict[tuple[int, str | None, int], Target] = {}
-        self.last: dict[int, tuple[Target, int, str]] = {}
+        self.last: dict[int, Target] = {}
         self._routes_known: dict[int, object] = {}
         self.failures: deque[Failure] = deque(maxlen=FAILURES_KEPT)
         self._faulty = False
 
+    async def pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the app that stands behind the monitor now."""
+        await self.app(scope, receive, send)
+
     def known_or_found(self, exchange: Exchange, status: int) -> Target:
         """Where a request is counted that is not like the last one of its route."""
-        route, method = exchange.scope.get("route"), exchange.scope.get("method")
-        target = self.known.get((id(route), method, status))
+        route = exchange.scope.get("route")
+        target = self.known.get((id(route), exchange.scope.get("method"), status))
         if target is None:
             return self.find(exchange, status)
-        if method is not None:
-            self.last[id(route)] = target, status, method
+        self.last[id(route)] = target
         return target
 
     def find(self, exchange: Exchange, status: int) -> Target:
@@ -267,26 +315,28 @@ class Exchange:
         try:
             kind = message["type"]
             if kind == _BODY:
-                if message.get("more_body"):
+                if "more_body" in message and message["more_body"]:  # noqa: RUF019 - half of a get
                     if self.status > 0:
                         self.status = -self.status
                 elif self.start > 0:
                     took = perf_counter_ns() - self.start
                     self.start = 0
-                    paths, scope, status = self.paths, self.scope, self.status
-                    last = paths.last.get(id(scope.get("route")))
-                    if last is not None and last[1] == status and last[2] == scope.get("method"):
-                        target = last[0]
-                    else:
-                        target = paths.known_or_found(self, status)
+                    scope, status = self.scope, self.status
+                    target = self.paths.last.get(id(scope.get("route")))
+                    if (
+                        target is None
+                        or target.signed != status
+                        or target.method != scope["method"]
+                    ):
+                        target = self.paths.known_or_found(self, status)
                     pending = target.pending
                     pending.append(took)
                     if len(pending) >= PENDING_LENGTH:
-                        paths.series.fold_in(target)
+                        self.paths.series.fold_in(target)
             elif kind == _START:
                 if not self.status:
                     self.status = message["status"]
-                if message.get("trailers"):
+                if "trailers" in message and message["trailers"]:  # noqa: RUF019 - as above
                     self.start = -self.start
             elif kind in _ENDS:
                 self._sent_otherwise(kind, message)
