@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import Token
 from time import perf_counter_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -13,10 +14,11 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from holistic_asgi_monitor.alerts.maintenance import DEFAULT_MINUTES, DEFAULT_REASON, Maintenance
 from holistic_asgi_monitor.model import Check, ConfigurationError, Notifier, Report, Severity
 from holistic_asgi_monitor.parts import Parts
 from holistic_asgi_monitor.settings import Settings
-from holistic_asgi_monitor.usage.tracking import Current
+from holistic_asgi_monitor.usage.tracking import Company, Current, Underway
 from holistic_asgi_monitor.web.requests import MARK, Exchange, RequestPath, UserId
 from holistic_asgi_monitor.web.websockets import Connection
 
@@ -97,9 +99,7 @@ class Monitor:
         app.add_middleware(monitor._take_place)
         return monitor
 
-    async def __call__(  # noqa: C901 - in line, see web/requests
-        self, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope: count a request, answer our own paths, pass all else on."""
         # One look at ourselves: because of __getattr__ each of them is slow.
         way = self._way
@@ -116,17 +116,13 @@ class Monitor:
             if own is not None:
                 await way.endpoints(own, scope, receive, send)
                 return
-        token = None
-        if company.several:
-            scope[MARK] = True
-            if company.asked:
-                token = Current.request.set(way.tracker)
         way.series.started = started + 1
         exchange = Exchange()
         exchange.paths, exchange.scope = way, scope
         exchange.server_receive, exchange.server_send = receive, send
         exchange.path, exchange.root_path = path, root_path
         exchange.status, exchange.gone = 0, False
+        token = _noted(company, exchange) if company.noting else None
         exchange.start = perf_counter_ns()
         try:
             await way.app(scope, exchange.receive, exchange.send)
@@ -136,7 +132,7 @@ class Monitor:
         finally:
             if exchange.start:
                 exchange.left_open()
-            if company.several:
+            if company.noting:
                 scope.pop(MARK, None)
                 if token is not None:
                     Current.request.reset(token)
@@ -194,6 +190,10 @@ class Monitor:
         and an exception are critical if `required`, else degraded. `timeout` and `interval` are
         seconds, by default the settings'.
         """
+        if callable(name):
+            raise ConfigurationError(
+                'monitor.check is given a function without a name; write @monitor.check("payments")'
+            )
 
         def add(function: CheckFunction) -> CheckFunction:
             self._parts.add_check(
@@ -240,6 +240,16 @@ class Monitor:
     ) -> None:
         """Send one message of your own; one title at most once in each cooldown."""
         self._parts.notice(severity, title, details or {})
+
+    def maintenance(
+        self, reason: str = DEFAULT_REASON, minutes: float = DEFAULT_MINUTES
+    ) -> Maintenance:
+        """A window of maintenance, in which nothing is told: `async with monitor.maintenance():`.
+
+        Outside of a block, `begin()` and `end()` it. It ends by itself after `minutes`, at most
+        1440. What is so when it is over is then told, where it is not known.
+        """
+        return self._parts.maintenance(reason, minutes)
 
     def track_request(self, method: str, endpoint: str, status: int, duration: float) -> None:
         """Count a request that did not come through ASGI; `duration` is in seconds."""
@@ -293,12 +303,22 @@ class Monitor:
 _OWN = frozenset(Monitor.__slots__)
 
 
+def _noted(company: Company, exchange: Exchange) -> Token[Underway | None] | None:
+    """Note what somebody needs to know of a request that nobody needs as a rule."""
+    if company.several:
+        exchange.scope[MARK] = True
+    return Current.request.set(exchange) if company.asked else None
+
+
 async def _serve_websocket(way: RequestPath, scope: Scope, receive: Receive, send: Send) -> None:
     if not way.lifespan.serving:
         way.lifespan.ensure()
     if way.company.several:
         scope[MARK] = True
-    token = Current.request.set(way.tracker)
+    exchange = Exchange()
+    exchange.paths, exchange.scope = way, scope
+    exchange.path, exchange.root_path = scope.get("path", ""), scope.get("root_path", "")
+    token = Current.request.set(exchange)
     try:
         await Connection(way, scope, receive, send).run(way.app)
     finally:

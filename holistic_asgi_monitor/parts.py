@@ -15,35 +15,53 @@ from starlette.types import ASGIApp, Scope
 
 from holistic_asgi_monitor import checks as check_room
 from holistic_asgi_monitor._version import __version__
+from holistic_asgi_monitor.alerts.heartbeat import Heartbeat
+from holistic_asgi_monitor.alerts.keeping import HistoryShelf, Keeper
+from holistic_asgi_monitor.alerts.lookout import Lookout
+from holistic_asgi_monitor.alerts.maintenance import Maintenance
 from holistic_asgi_monitor.alerts.outbox import Outbox
+from holistic_asgi_monitor.checks.environment import checks_from_environment
 from holistic_asgi_monitor.checks.function import FunctionCheck
 from holistic_asgi_monitor.checks.lag import LoopLag
 from holistic_asgi_monitor.checks.probe import Probe
 from holistic_asgi_monitor.checks.runner import Runner
 from holistic_asgi_monitor.checks.traffic import Traffic, TrafficWindow
+from holistic_asgi_monitor.history.off import Off
+from holistic_asgi_monitor.history.opening import spare_store, to_store
+from holistic_asgi_monitor.history.recorder import Recorder
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.exposition import Exposition
 from holistic_asgi_monitor.metrics.latency import Bounds
 from holistic_asgi_monitor.metrics.series import RequestSeries
 from holistic_asgi_monitor.metrics.windows import WINDOWS, Windows
-from holistic_asgi_monitor.model import Check, Notifier, Severity
+from holistic_asgi_monitor.model import Check, ConfigurationError, Notifier, Severity
 from holistic_asgi_monitor.notifiers.environment import notifiers_from_environment
 from holistic_asgi_monitor.settings import Settings
 from holistic_asgi_monitor.usage.activity import Activity
+from holistic_asgi_monitor.usage.openai import OpenAITracking
+from holistic_asgi_monitor.usage.openai_news import News
 from holistic_asgi_monitor.usage.tracking import Current, Tracker
 from holistic_asgi_monitor.watch import Watch
 from holistic_asgi_monitor.web.endpoints import Endpoints, Sources
+from holistic_asgi_monitor.web.history.source import Recorded
 from holistic_asgi_monitor.web.lifespan import Lifespan
-from holistic_asgi_monitor.web.requests import RequestPath, UserId
+from holistic_asgi_monitor.web.orders import Orders
+from holistic_asgi_monitor.web.requests import Exchange, RequestPath, UserId
 from holistic_asgi_monitor.web.routes import Routes
 from holistic_asgi_monitor.web.stats import Identity, Statistics
+from holistic_asgi_monitor.web.trend import Trend, Trends
 
 __all__ = ("Parts",)
 
 _logger = logging.getLogger("holistic_asgi_monitor")
 
 TRAFFIC_SECONDS = WINDOWS["5m"]
-_NOT_YET = ("MONITOR_HEARTBEAT_URL",)
+_OPENAI_FAILURES = frozenset(
+    (
+        *("auth_error", "quota_exceeded", "rate_limited"),
+        *("timeout", "connection_error", "server_error"),
+    )
+)
 
 
 class Parts:
@@ -64,6 +82,7 @@ class Parts:
         self.started = time.monotonic()
         self.draining = False
         self._announced = False
+        self._ran = False
         series = RequestSeries(
             Bounds(settings.bucket_bounds),
             max_endpoints=settings.max_endpoints,
@@ -78,19 +97,40 @@ class Parts:
         self.paths = RequestPath(self.catalogue, self.routes)
         self.windows = Windows(self.catalogue.series, self.started)
         self._build_usage()
+        self._build_history()
         self._build_checks(checks)
         self._build_watch(notifiers)
         self._build_endpoints(_version(settings, app))
 
     def _build_usage(self) -> None:
         self.activity = Activity(self.settings.user_hash_key or "")
-        self.tracker = Tracker(self.catalogue, self.activity, fault=self.paths.fault)
+        self.tracker = Tracker(
+            self.catalogue, self.activity, fault=self.paths.fault, endpoint=self._endpoint
+        )
         Current.born(self.tracker)
+        self.openai: OpenAITracking | None = None
+        if self.settings.enabled and self.settings.track_openai:
+            self.openai = OpenAITracking(self.tracker, self.settings.openai_prices)
+            self.openai.begin()
+
+    def _build_history(self) -> None:
+        """Nothing is opened here: a command may only look at the app."""
+        settings = self.settings
+        self.recorder = Recorder(
+            to_store(settings) if settings.enabled else Off(),
+            requests=self.catalogue.series,
+            instance=settings.instance,
+            flush_seconds=settings.flush_seconds,
+            spare=lambda: spare_store(settings),
+        )
+        self.history = Recorded(self.recorder)
+        self.trends = Trends(self.history.read, time.time)
 
     def _build_checks(self, checks: Sequence[Check] | None) -> None:
         self.traffic = Traffic(self._traffic_window, self.settings)
-        given = [check_room.System()] if checks is None else list(checks)
-        chosen = [_configured(check, self.settings) for check in given]
+        given = checks_from_environment(self.settings) if checks is None else _listed(checks)
+        self.checks = chosen = [_configured(check, self.settings) for check in given]
+        self.databases = [check for check in chosen if isinstance(check, check_room.Postgres)]
         systems = [check for check in chosen if isinstance(check, check_room.System)]
         # The gauges and the statistics read the machine, whether or not it is checked.
         self.system = systems[0] if systems else check_room.System().configured(self.settings)
@@ -107,7 +147,17 @@ class Parts:
         settings = self.settings
         chosen = notifiers_from_environment(settings) if notifiers is None else list(notifiers)
         self.notifiers = tuple(chosen)
-        self.outbox = Outbox(chosen, self.settings, outcome=self._count_alert)
+        self.outbox = Outbox(
+            chosen, self.settings, secrets=self.runner.secrets, outcome=self._count_alert
+        )
+        self.lookout = Lookout(
+            settings,
+            self.catalogue.series,
+            self.windows,
+            openai=self._openai_calls,
+            remembered=lambda: self.outbox.remembered,
+            now=self.started,
+        )
         self.watch = Watch(
             self.settings,
             self.runner,
@@ -117,7 +167,19 @@ class Parts:
             refresh=self._refresh,
             lag=self.lag,
             lag_check=self.system.name,
+            recorder=self.recorder,
+            lookout=self.lookout,
+            keeper=Keeper(self.outbox, HistoryShelf(self.recorder, settings.instance)),
+            heartbeat=self._heartbeat(),
         )
+        self.outbox.look = self.watch.hasten
+        asked = [check for check in self.checks if isinstance(check, check_room.OpenAI)]
+        self.news = News(asked, self.watch.hasten, pause=settings.recheck_seconds)
+        self.tracker.listeners.append(self.news)
+
+    def _heartbeat(self) -> Heartbeat | None:
+        url, interval = self.settings.heartbeat_url, self.settings.check_interval_seconds
+        return None if url is None else Heartbeat(url, interval)
 
     def _build_endpoints(self, version: str) -> None:
         self.statistics = Statistics(
@@ -135,9 +197,11 @@ class Parts:
             started=self.started,
             report=self.watch.last_report,
             system=self._system,
+            database=self._database,
             users=self._users,
             failures=lambda: list(self.paths.failures),
             alerts=self._alerts,
+            trend=self._trend,
         )
         self._read_gauges()
         self.catalogue.app_info.set(
@@ -150,8 +214,10 @@ class Parts:
                 last_report=self.watch.last_report,
                 page=self.exposition.page,
                 stats=self.statistics.as_dict,
+                history=self.history,
                 alerts=self._alerts,
                 ready=self._ready,
+                orders=Orders(self.outbox, lambda: self.runner.names),
             ),
         )
 
@@ -160,7 +226,7 @@ class Parts:
         way = self.paths
         way.app = app
         way.company = Current.company
-        way.lifespan = Lifespan(way.pass_on, self.run)
+        way.lifespan = Lifespan(way.pass_on, self.run, stopped=self._stopped)
         way.observed = "http" if self.settings.enabled else "nothing"
         way.endpoints, way.own = self.endpoints, self.endpoints.paths
         way.tracker = self.tracker
@@ -171,14 +237,30 @@ class Parts:
         """The monitor's own task: announce what holds, then watch."""
         if Current.company.resting:
             await anyio.sleep_forever()
+        self._ran = True
         Current.started(self.tracker)
         self.draining = False
         if not self._announced:
             self._announced = True
             _logger.info("%s", self.endpoints.explanation)
             self._warn_of_hidden_routes()
-            self._warn_of_unknown_checks()
-        await self.watch.run()
+            self.warn_of_unknown_checks()
+        self.news.settle()
+        if self.openai is not None:
+            self.openai.begin()
+        try:
+            await self.watch.run()
+        finally:
+            # Here and not after it, since nothing comes after it where the event loop ends.
+            await self.recorder.close()
+
+    async def _stopped(self) -> None:
+        """Write what was counted in a life too short for its own task to begin."""
+        if self.openai is not None and not self.paths.lifespan.serving:
+            self.openai.end()
+        if not self._ran and not Current.company.resting:
+            await self.recorder.close()
+        self._ran = False
 
     def add_check(self, function: Callable[..., Any], **options: Any) -> None:
         """Add an own check; a name that is taken is a `ConfigurationError`."""
@@ -189,6 +271,10 @@ class Parts:
         """Have one message of the user's own delivered."""
         if self.settings.enabled:
             self.outbox.notice(severity, title, details, now=time.monotonic())
+
+    def maintenance(self, reason: str, minutes: float) -> Maintenance:
+        """A window of maintenance that has not begun yet."""
+        return Maintenance(self.outbox.quiet_times, reason, minutes)
 
     def note_user(self, user_id: UserId, scope: Scope) -> None:
         """Ask who made a request, and count the user; never raises."""
@@ -204,9 +290,15 @@ class Parts:
         families.memory_bytes.read = lambda: self.system.sample().memory_bytes
         families.memory_ratio.read = lambda: _ratio(self.system.sample().memory_percent)
         families.cpu_ratio.read = lambda: _ratio(self.system.sample().cpu_percent)
+        families.active_connections.read = self._active_connections
+        families.openai_attached.read = lambda: self.openai is not None and self.openai.attached
         families.active_users.read = lambda: {
             (window,): float(users) for window, users in self._users().items()
         }
+        tally = self.recorder.tally
+        families.history_flush_seconds.read = lambda: tally.flush_seconds
+        families.history_pending.read = lambda: tally.pending
+        families.history_bytes.read = lambda: tally.bytes
         families.notifier_up.read = lambda: {
             (name,): float(self.outbox.up(name)) for name in self.outbox.names
         }
@@ -223,11 +315,12 @@ class Parts:
                     path,
                 )
 
-    def _warn_of_unknown_checks(self) -> None:
+    def warn_of_unknown_checks(self) -> None:
         """Say which checks are named that do not exist; own checks may still be added."""
         named = {
             "MONITOR_REQUIRED_CHECKS": self.settings.required_checks or (),
             "MONITOR_READY_CHECKS": self.settings.ready_checks,
+            "depends_on": self.runner.parents,
         }
         for variable, names in named.items():
             unknown = [name for name in names if name not in self.runner.names]
@@ -263,16 +356,57 @@ class Parts:
             "event_loop_lag_ms": round(self.lag.last * 1000, 3),
         }
 
+    def _database(self) -> Mapping[str, int] | None:
+        """The connections of all checked databases together; None where nothing is known."""
+        known = [each.connections for each in self.databases if each.connections is not None]
+        if not known:
+            return None
+        return {
+            "in_use": sum(each.in_use for each in known),
+            "idle": sum(each.idle for each in known),
+            "size": sum(each.size for each in known),
+        }
+
+    def _active_connections(self) -> float | None:
+        database = self._database()
+        return None if database is None else float(database["in_use"])
+
+    def _openai_calls(self) -> tuple[int, int]:
+        """How many calls of OpenAI have failed so far by no fault of the caller, and of how many.
+
+        What a check makes of them is its affair; these numbers only say when to ask it.
+        """
+        calls = list(self.catalogue.openai_calls.values.items())
+        failed = sum(count for (_, status), count in calls if status in _OPENAI_FAILURES)
+        return int(failed), int(sum(count for _, count in calls))
+
+    def _endpoint(self, exchange: Exchange) -> str:
+        """The label of a request that may still be underway."""
+        status = 101 if exchange.scope["type"] == "websocket" else 200
+        located = self.routes.locate(exchange.scope, exchange.path, exchange.root_path, status)
+        return self.catalogue.series.label(located.endpoint)
+
     def _alerts(self) -> Mapping[str, Any]:
         return self.outbox.as_dict()
 
     def _count_alert(self, severity: Severity, outcome: str) -> None:
         self.catalogue.alerts.inc(severity.value, outcome)
 
+    async def _trend(self) -> Trend | None:
+        # Where nobody watches, nobody would close what this opens.
+        watched = self.watch.running or self.paths.lifespan.serving
+        return await self.trends.now() if watched else None
+
     def _refresh(self) -> None:
+        self._note_system()
         # A route that moved may have left its old name with its cells.
         if self.routes.refresh():
             self.paths.forget()
+
+    def _note_system(self) -> None:
+        sample = self.system.sample()
+        self.recorder.ledger.note_system("cpu", sample.cpu_percent)
+        self.recorder.ledger.note_system("memory", sample.memory_bytes)
 
     def _ready(self) -> bool:
         if self.draining:
@@ -284,6 +418,14 @@ class Parts:
         return all(
             result.status.serving for name, result in report.services.items() if name in named
         )
+
+
+def _listed(checks: object) -> list[Check]:
+    if isinstance(checks, Sequence) and not isinstance(checks, str):
+        return list(checks)
+    raise ConfigurationError(
+        f"checks is given a {type(checks).__name__}; allowed is a list of checks, or None"
+    )
 
 
 def _configured(check: Check, settings: Settings) -> Check:
@@ -299,9 +441,6 @@ def _from_environment() -> Settings:
     for name, closest in Settings.unknown_variables(os.environ):
         hint = f"; did you mean {closest}?" if closest else ""
         _logger.warning("The variable %s is not one of the monitor's%s", name, hint)
-    for name in _NOT_YET:
-        if os.environ.get(name):
-            _logger.warning("%s is set, but this version does not use it yet", name)
     return Settings.from_env()
 
 

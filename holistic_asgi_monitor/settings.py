@@ -6,17 +6,19 @@ is secret, and which values are allowed. Parsing, validation and docs/settings.m
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
+from decimal import Decimal
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from reprlib import Repr
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 from unicodedata import category
 from urllib.parse import urlsplit
 
@@ -58,36 +60,27 @@ RESERVED_LABELS = frozenset(
 _ENV_FILE = "MONITOR_ENV_FILE"
 _PREFIX = "MONITOR_"
 _DEVELOPMENT = frozenset({"development", "dev", "local", "test"})
+_PRICE_KINDS = frozenset({"input", "output", "cached", "audio_input", "audio_output"})
+_MOST_DOLLARS = 1_000_000
 _YEAR_SECONDS = 366 * 24 * 3600
 _WORDS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
 }
 
+_OPEN_WORDS = frozenset({"memory", "memory:", "off"})
+"""Values of secret settings that are no secrets."""
+
 _OTHER_VARIABLES = frozenset(
     {
-        "ALERTMANAGER_URL",
         "MONITOR_DAILY_SUMMARY",
         "MONITOR_ENV_FILE",
-        "MONITOR_FLUSH_SECONDS",
-        "MONITOR_HEARTBEAT_URL",
-        "MONITOR_HEARTBEAT_URL_FILE",
-        "MONITOR_HISTORY_MAX_MB",
-        "MONITOR_HISTORY_URL",
-        "MONITOR_HISTORY_URL_FILE",
         "MONITOR_NAMING",
         "MONITOR_OPENAI_DAILY_BUDGET_USD",
         "MONITOR_OPENAI_MONTHLY_BUDGET_USD",
-        "MONITOR_SLO_AVAILABILITY_PERCENT",
-        "MONITOR_SLO_LATENCY_MS",
         "MONITOR_SUMMARY_TIME",
         "MONITOR_TIMEZONE",
-        "MONITOR_TRACK_OPENAI",
-        "MONITOR_WEBHOOK_URL",
-        "MONITOR_WEBHOOK_URL_FILE",
         "MONITOR_WEEKLY_SUMMARY",
-        "SLACK_BOT_TOKEN",
-        "SLACK_CHANNEL",
     }
 )
 """Variables of the package that are no field of `Settings`, and yet not unknown."""
@@ -155,10 +148,12 @@ class _Choice(_Kind):
 @dataclass(frozen=True, slots=True)
 class _Address(_Kind):
     base: bool = False
+    with_password: bool = False
 
     def take(self, value: object) -> object:
         text = _line(value)
-        if text and not _is_web_address(text, base=self.base):
+        bare = re.sub(r"(?<=//)[^/?#]*@", "", text) if self.with_password else text
+        if text and not _is_web_address(bare, base=self.base):
             raise _RefusedError
         return (text.rstrip("/") if self.base else text) or None
 
@@ -233,7 +228,7 @@ class _LabelPairs(_Kind):
         labels = {_label_name(name): _line(text) for name, text in value.items()}
         if not all(labels.values()):
             raise _RefusedError("a value is empty")
-        return _Labels(labels)
+        return _Fixed(labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,15 +243,51 @@ class _Expression(_Kind):
             raise _RefusedError from None
 
 
-class _Labels(Mapping[str, str]):
-    """Labels that stay as they are, so that settings can be hashed, copied and pickled."""
+@dataclass(frozen=True, slots=True)
+class _PriceTable(_Kind):
+    def read(self, text: str) -> object:
+        try:
+            return self.take(json.loads(text))
+        except (ValueError, RecursionError):
+            raise _RefusedError("it is no JSON") from None
+
+    def take(self, value: object) -> object:
+        if not isinstance(value, Mapping):
+            raise _RefusedError
+        table = {_line(name): self._price(name, each) for name, each in value.items()}
+        if "" in table:
+            raise _RefusedError("a name is empty")
+        return _Fixed(table)
+
+    def _price(self, model: object, price: object) -> str | Mapping[str, float]:
+        if isinstance(price, str) and (name := _line(price)):
+            return name
+        if not isinstance(price, Mapping) or not price or price.keys() - _PRICE_KINDS:
+            raise _RefusedError(f"the price of {model!r} is none")
+        return _Fixed({kind: self._dollars(model, each) for kind, each in price.items()})
+
+    def _dollars(self, model: object, number: object) -> float:
+        wrong = _RefusedError(f"a price of {model!r} is no number from 0 to {_MOST_DOLLARS}")
+        if not isinstance(number, int | float | Decimal) or isinstance(number, bool):
+            raise wrong
+        # Written so that NaN is refused as well.
+        if not 0 <= number <= _MOST_DOLLARS:
+            raise wrong
+        return float(number)
+
+
+ValueT_co = TypeVar("ValueT_co", covariant=True)
+
+
+class _Fixed(Mapping[str, ValueT_co]):
+    """Pairs that stay as they are, so that settings can be hashed, copied and pickled."""
 
     __slots__ = ("_pairs",)
 
-    def __init__(self, pairs: Mapping[str, str] | None = None) -> None:
+    def __init__(self, pairs: Mapping[str, ValueT_co] | None = None) -> None:
         self._pairs = dict(pairs or {})
 
-    def __getitem__(self, name: str) -> str:
+    def __getitem__(self, name: str) -> ValueT_co:
         return self._pairs[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -445,6 +476,18 @@ _BASE_ADDRESS = _Address(
     "an http or https address without a password, ? or #, such as https://shop.example", base=True
 )
 _ADDRESS = _Address("an http or https address without a password, such as https://shop.example/on")
+_OPEN_ADDRESS = _Address(
+    "an http or https address, such as https://user:password@alerts.example/on", with_password=True
+)
+_HISTORY = _Text(
+    "sqlite:///path, postgresql://user@host/database, memory: or off",
+    pattern=r"(?i:off|memory:?|sqlite:.*|postgres(?:ql)?(?:\+\w+)?://.+)",
+)
+_PRICES = _PriceTable(
+    'JSON such as {"my-model": {"input": 2.5, "output": 10, "cached": 1.25}, "my-deployment": '
+    '"gpt-4o"}: US dollars for a million tokens, also audio_input and audio_output, or the name '
+    "of the model whose prices hold"
+)
 _NAMES = _Names("names, separated by commas; a lone comma stands for none")
 _SECONDS = _number_in(0, 86400, above=True)
 _PERCENT = _number_in(0, 100)
@@ -519,7 +562,7 @@ class Settings:
         ),
     )
     constant_labels: Mapping[str, str] = field(
-        default_factory=_Labels,
+        default_factory=_Fixed,
         metadata=_about(
             "MONITOR_CONSTANT_LABELS",
             "Labels added to each of our metrics.",
@@ -761,6 +804,70 @@ class Settings:
             _number_in(0, 525600, above=True),
         ),
     )
+    slo_availability_percent: float | None = field(
+        default=None,
+        metadata=_about(
+            "MONITOR_SLO_AVAILABILITY_PERCENT",
+            "Percent of the requests that shall not fail, over 30 days; what is left is a budget, "
+            "and an alert says when it burns too fast.",
+            _number_in(50, 99.999),
+            otherwise="off",
+        ),
+    )
+    slo_latency_ms: float | None = field(
+        default=None,
+        metadata=_about(
+            "MONITOR_SLO_LATENCY_MS",
+            "Milliseconds within which 99 % of the requests shall be answered, over 30 days, or "
+            "as many as MONITOR_SLO_AVAILABILITY_PERCENT says, where that is less.",
+            _MILLISECONDS,
+            otherwise="off",
+        ),
+    )
+    history_url: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_about(
+            "MONITOR_HISTORY_URL",
+            "Where history is kept.",
+            _HISTORY,
+            secret=True,
+            otherwise="an SQLite file of this service in the user's state directory",
+        ),
+    )
+    history_max_mb: int = field(
+        default=512,
+        metadata=_about(
+            "MONITOR_HISTORY_MAX_MB",
+            "Mebibytes that the SQLite file of the history may take; the oldest goes first.",
+            _number_in(5, 1000000, whole=True),
+        ),
+    )
+    flush_seconds: float = field(
+        default=60.0,
+        metadata=_about(
+            "MONITOR_FLUSH_SECONDS",
+            "Seconds from one writing of the history to the next.",
+            _number_in(1, 3600),
+        ),
+    )
+    track_openai: bool = field(
+        default=True,
+        metadata=_about(
+            "MONITOR_TRACK_OPENAI",
+            "When on, calls of the openai package are tracked by themselves.",
+            _FLAG,
+        ),
+    )
+    openai_prices: Mapping[str, str | Mapping[str, float]] = field(
+        default_factory=_Fixed,
+        metadata=_about(
+            "MONITOR_OPENAI_PRICES",
+            "Prices of your own, by model or by deployment; they win over the known ones.",
+            _PRICES,
+            otherwise="none",
+        ),
+    )
     user_hash_key: str | None = field(
         default=None,
         repr=False,
@@ -821,6 +928,56 @@ class Settings:
             secret=True,
         ),
     )
+    slack_bot_token: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_about(
+            "SLACK_BOT_TOKEN",
+            "The token of a Slack bot, which posts the alerts to SLACK_CHANNEL and answers them in "
+            "threads.",
+            _LINE,
+            secret=True,
+        ),
+    )
+    slack_channel: str | None = field(
+        default=None,
+        metadata=_about(
+            "SLACK_CHANNEL",
+            "The channel that the bot of SLACK_BOT_TOKEN posts to, by its name or its id.",
+            _LINE,
+        ),
+    )
+    alertmanager_url: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_about(
+            "ALERTMANAGER_URL",
+            "The address of the Alertmanager that gets the alerts.",
+            _OPEN_ADDRESS,
+            secret=True,
+        ),
+    )
+    webhook_url: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_about(
+            "MONITOR_WEBHOOK_URL",
+            "The address to which the alerts are posted as JSON.",
+            _OPEN_ADDRESS,
+            secret=True,
+        ),
+    )
+    heartbeat_url: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_about(
+            "MONITOR_HEARTBEAT_URL",
+            "The address that is asked after the rounds of checks, once an interval at most, so "
+            "that somebody else notices when they stop.",
+            _OPEN_ADDRESS,
+            secret=True,
+        ),
+    )
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -876,7 +1033,8 @@ class Settings:
     @property
     def bucket_bounds(self) -> tuple[float, ...]:
         """The exported `le`s in seconds, ascending: the buckets and every latency threshold."""
-        thresholds = (self.response_time_ms, self.event_loop_lag_ms)
+        thresholds = [self.response_time_ms, self.event_loop_lag_ms]
+        thresholds += [] if self.slo_latency_ms is None else [self.slo_latency_ms]
         # Rounded, for 2.1 / 1000 is a hair beside 0.0021.
         return tuple(sorted({*self.buckets, *(round(each / 1000, 9) for each in thresholds)}))
 
@@ -888,6 +1046,8 @@ class Settings:
         """
         names = [name for name, variable in self.variables().items() if variable.secret]
         values = [value for name in names if (value := getattr(self, name))]
+        # A word that any message may hold gives nothing away.
+        values = [value for value in values if value.lower() not in _OPEN_WORDS]
         values += [password for value in values for password in passwords(value)]
         return tuple(sorted(set(values), key=lambda value: (-len(value), value)))
 

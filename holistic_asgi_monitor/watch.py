@@ -17,11 +17,16 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from holistic_asgi_monitor.alerts.heartbeat import Heartbeat
 from holistic_asgi_monitor.alerts.incidents import Observation
+from holistic_asgi_monitor.alerts.keeping import Keeper
+from holistic_asgi_monitor.alerts.lookout import Lookout
 from holistic_asgi_monitor.alerts.outbox import Outbox
+from holistic_asgi_monitor.alerts.rules import TRAFFIC
 from holistic_asgi_monitor.checks.lag import LoopLag
 from holistic_asgi_monitor.checks.runner import Runner
 from holistic_asgi_monitor.failures import described
+from holistic_asgi_monitor.history.recorder import Recorder
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.windows import Windows
 from holistic_asgi_monitor.model import CheckResult, Report, Status
@@ -33,6 +38,8 @@ __all__ = ("Watch",)
 _logger = logging.getLogger("holistic_asgi_monitor")
 
 SAMPLE_SECONDS = 5.0
+RECORD_SECONDS = 1.0
+LOOK_OUT_SECONDS = 1.0
 LAG_PROBE_SECONDS = 0.25
 STALE_INTERVALS = 3
 SLOW_SECONDS = 1.0
@@ -50,10 +57,13 @@ _GAUGE = {
 class Watch:
     """Runs the rounds and keeps the last report.
 
-    `lag` is told how late the event loop is, which counts in the check named `lag_check`. `clock`
+    `lag` is told how late the event loop is, which counts in the check named `lag_check`; what is
+    seen is told to `recorder` as well, which is stepped here and closed by whoever made it;
+    `lookout` adds what live traffic shows, and may have a round started before its time. `clock`
     gives monotonic seconds, `jitter` a share of the interval by which a check comes earlier or
-    later, so that replicas do not all knock at once. `run` is the task; `report` answers at any
-    time, and runs a round itself where there is none to show.
+    later, so that replicas do not all knock at once. Before the first round `keeper` brings back
+    what a process before knew of alerts; `heartbeat` is told of each. `run` is the task; `report`
+    answers at any time, and runs a round itself where there is none to show.
     """
 
     def __init__(
@@ -67,6 +77,10 @@ class Watch:
         refresh: Callable[[], object],
         lag: LoopLag,
         lag_check: str,
+        recorder: Recorder,
+        lookout: Lookout,
+        keeper: Keeper,
+        heartbeat: Heartbeat | None = None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] | None = None,
     ) -> None:
@@ -78,6 +92,10 @@ class Watch:
         self._refresh = refresh
         self._lag = lag
         self._lag_check = lag_check
+        self._recorder = recorder
+        self._lookout = lookout
+        self._keeper = keeper
+        self._heartbeat = heartbeat
         self._clock = clock
         self._jitter = _dice if jitter is None else jitter
         self.watchdog = Watchdog(clock=clock)
@@ -90,6 +108,8 @@ class Watch:
         self._rounds: TaskGroup
         self._wake: anyio.Event | None = None
         self.running = False
+        if heartbeat is not None:
+            heartbeat.fresh = self.is_fresh
         catalogue.snapshot_age.read = self._age
         catalogue.loop_stalls.read = lambda: float(self.watchdog.stalls)
         catalogue.loop_longest_stall.read = lambda: self.watchdog.longest_seconds
@@ -97,6 +117,7 @@ class Watch:
     async def run(self) -> None:
         """Watch until cancelled; whatever ends the rounds but that, they are begun again."""
         try:
+            await self._keeper.restore()
             while True:
                 try:
                     await self._live()
@@ -106,6 +127,7 @@ class Watch:
                     _logger.error("The watch ended and is begun again: %s", described(error))
                 await anyio.sleep(self._settings.recheck_seconds)
         finally:
+            await self._keeper.close()
             await self._runner.aclose()
 
     async def _live(self) -> None:
@@ -116,8 +138,13 @@ class Watch:
             async with anyio.create_task_group() as group:
                 self._rounds = group
                 group.start_soon(self._outbox.run)
+                group.start_soon(self._keeper.run)
+                if self._heartbeat is not None:
+                    group.start_soon(self._heartbeat.run)
                 group.start_soon(self._feel_pulse)
                 group.start_soon(self._forever, self._sample, SAMPLE_SECONDS)
+                group.start_soon(self._forever, self._record, RECORD_SECONDS)
+                group.start_soon(self._forever, self._look_out, LOOK_OUT_SECONDS)
                 await self._forever(self._next_round, 0.0)
         finally:
             self.watchdog.stop()
@@ -130,6 +157,11 @@ class Watch:
         age = self._clock() - self._taken
         aged = replace(self._snapshot, age_seconds=max(0.0, age))
         return _stale(aged) if age > self._longest_age() else aged
+
+    def is_fresh(self) -> bool:
+        """Whether the last round is not too old."""
+        age = self._age()
+        return age is not None and age <= self._longest_age()
 
     async def report(self, *, fresh: bool = False) -> Report:
         """The last report, or that of a round of all checks run now.
@@ -161,12 +193,23 @@ class Watch:
         self._taken = now
         self._snapshot = self._compose()
         self._publish(results)
-        self._outbox.post(self._observe(results), now=now, time=self._snapshot.timestamp)
+        self._recorder.ledger.note_health(results)
+        timestamp = self._snapshot.timestamp
+        observations = await self._look(results, now)
+        self._outbox.post(observations, now=now, time=timestamp)
+        if self._heartbeat is not None:
+            self._heartbeat.beat()
 
     def wake(self) -> None:
         """Let the watch look at once what is due, for example after a check was added."""
         if self._wake is not None:
             self._wake.set()
+
+    def hasten(self) -> None:
+        """Have a round of all checks now, and not when its time has come."""
+        now = self._clock()
+        self._due = {name: min(due, now) for name, due in self._due.items()}
+        self.wake()
 
     async def _forever(self, step: Callable[[], Awaitable[None]], every: float) -> None:
         while True:
@@ -222,6 +265,35 @@ class Watch:
             if number % FOLDED_AT_ONCE == 0:
                 await anyio.lowlevel.checkpoint()
         await self._windows.sample(self._clock())
+        await self._lookout.sample(self._clock())
+
+    async def _look_out(self) -> None:
+        if self._lookout.burst(self._clock()):
+            self.hasten()
+
+    async def _look(self, results: Mapping[str, CheckResult], now: float) -> list[Observation]:
+        """What the checks saw, and what live traffic shows; a second look where that is new."""
+        observations = self._observe(results)
+        try:
+            # Whoever asked for the round may be gone: what it saw counts all the same.
+            with anyio.CancelScope(shield=True):
+                observations = await self._lookout.look(observations, results, now)
+        except Exception as error:
+            # Protects the alarms of the checks.
+            self._catalogue.faults.inc("lookout")
+            _logger.error("The look at the traffic failed, checks go on: %s", described(error))
+            return observations
+        if TRAFFIC in results and self._lookout.restless:
+            soon = now + self._settings.recheck_seconds
+            self._due[TRAFFIC] = min(self._due.get(TRAFFIC, soon), soon)
+        return observations
+
+    async def _record(self) -> None:
+        tally = self._recorder.tally
+        failures, dropped = tally.failures, tally.dropped
+        await self._recorder.step()
+        self._catalogue.history_failures.inc(by=tally.failures - failures)
+        self._catalogue.history_dropped.inc(by=tally.dropped - dropped)
 
     async def _feel_pulse(self) -> None:
         """Measure how late the event loop is, and let the watchdog know that it lives."""
@@ -233,13 +305,17 @@ class Watch:
             self.watchdog.beat(now)
             self._lag.note(now, lag)
             self._catalogue.loop_lag.observe(lag)
+            self._recorder.ledger.note_lag(lag)
 
     def _reschedule(self, results: Mapping[str, CheckResult], now: float) -> None:
         """Say when each of these checks is due again: at a fixed rate, whatever a round takes."""
         share = 1 + self._jitter()
         for name, result in results.items():
             interval = self._interval(name)
-            due = self._due.get(name, now) + interval * share
+            due = self._due.get(name, now)
+            # A round that somebody asked for before its time does not put off the next one.
+            if due <= now:
+                due += interval * share
             # Rounds that were missed, in a suspended process for example, are not made up for.
             due = due if due > now else now + interval * share
             # After a first failure a second look comes soon, so that an alarm need not wait.

@@ -6,16 +6,20 @@ import functools
 import importlib.util
 import inspect
 import os
+import shutil
+import tempfile
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import genai_prices.data  # noqa: F401 - an app reads it when it is built, and not while a loop runs
 import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
+from tests.servers.alertmanager import movable
 from tests.servers.faults import Proxy
 from tests.servers.postgres import Postgres
 from tests.servers.process import Server
@@ -58,8 +62,15 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith("MONITOR_") or name.removesuffix("_FILE") in FOREIGN_SETTINGS:
             del os.environ[name]
+    # Where no test says otherwise, history is kept in the state directory of the user.
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
+
+
+def pytest_unconfigure() -> None:
+    """Remove what was kept in place of the user's state directory."""
+    shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -120,6 +131,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(autouse=True)
+def _own_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the history of each test apart: a monitor goes on from what the last one told."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture(autouse=True)
 def blockbuster(monkeypatch: pytest.MonkeyPatch) -> Iterator[BlockBuster]:
     """Raise BlockingError where the package, or what it calls, blocks an event loop.
 
@@ -156,6 +173,12 @@ def old_fastapi() -> Path:
 def old_starlette() -> Path:
     """Return the folder of a Starlette that names no route in the scope."""
     return _prepared("HAM_OLD_STARLETTE")
+
+
+@pytest.fixture(scope="session", params=["1", "2"])
+def old_openai(request: pytest.FixtureRequest) -> Path:
+    """Return the folder of an `openai` on httpx, in its two older versions one after the other."""
+    return _prepared(f"HAM_OLD_OPENAI_{request.param}")
 
 
 @pytest.fixture(scope="session")
@@ -205,6 +228,12 @@ def redis(_redis: Redis) -> Iterator[Redis]:
     """
     yield _redis
     _redis.heal()
+
+
+@pytest.fixture(scope="session")
+def alertmanager_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the Alertmanager of the distribution, for `tests.servers.alertmanager`."""
+    return movable(_prepared("HAM_ALERTMANAGER"), tmp_path_factory.mktemp("alertmanager"))
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """Make everything the tests need, then run everything that must pass.
 
 It needs nothing but a Python of 3.11 or newer, on Debian or Ubuntu: the environments, with pinned
-versions, and the distribution's Redis go to `.cache/`, and a second run finds them there. All
-steps run, whatever fails before them.
+versions, and the distribution's Redis and Alertmanager go to `.cache/`, and a second run finds
+them there. All steps run, whatever fails before them.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ SEARCHED = ("3.11", "3.12", "3.13")
 OLD_FRAMEWORKS = {
     "HAM_OLD_FASTAPI": ("fastapi==0.136.3", "starlette==1.2.1"),
     "HAM_OLD_STARLETTE": ("starlette==0.46.2",),
+    "HAM_OLD_OPENAI_1": ("openai==1.109.1", "distro==1.9.0", "tqdm==4.70.1"),
+    "HAM_OLD_OPENAI_2": ("openai==2.54.0", "distro==1.9.0", "tqdm==4.70.1"),
 }
 SUITES = ("falcon", "fastapi", "starlette")
 SUITE_TOOLS = (
@@ -448,6 +450,42 @@ def fetch_redis() -> None:
     raise StepError(f"Redis cannot start without {', '.join(missing)}, which no package has.")
 
 
+def alertmanager_folder() -> Path:
+    """Return where the distribution's Alertmanager lies, laid out as if that were the root."""
+    return CACHE / "alertmanager"
+
+
+def fetch_alertmanager() -> None:
+    """Unpack the distribution's Alertmanager, which needs nothing but libc; install nothing."""
+    folder, release = alertmanager_folder(), Path("/etc/os-release")
+    name = "prometheus-alertmanager"
+    key = fingerprint(name, platform.machine(), *filter(Path.is_file, [release]))
+    if is_current(folder, "pins", key):
+        return
+    for tool in ("apt-get", "dpkg"):
+        if shutil.which(tool) is None:
+            message = f"There is no {tool} here: {name} is taken from Debian's or Ubuntu's package."
+            raise StepError(message)
+    shutil.rmtree(folder, ignore_errors=True)
+    download([name], folder)
+    mark_current(folder, "pins", key)
+
+
+def fetch_servers() -> None:
+    """Fetch all servers of the distribution, whatever fails before.
+
+    One after the other, since no two programs may renew the list of packages at once.
+    """
+    errors = []
+    for fetch in (fetch_redis, fetch_alertmanager):
+        try:
+            fetch()
+        except StepError as error:
+            errors.append(str(error))
+    if errors:
+        raise StepError("\n".join(errors))
+
+
 def provisions(main: Python) -> tuple[list[Step], dict[str, str]]:
     """Return what fetches the things tests need besides packages, and the variables naming them.
 
@@ -463,9 +501,13 @@ def provisions(main: Python) -> tuple[list[Step], dict[str, str]]:
         Step(f"fetch the tests of {name}", functools.partial(fetch_suite, main, name))
         for name in SUITES
     ]
-    steps.append(Step("fetch redis-server", fetch_redis))
+    steps.append(Step("fetch redis-server and prometheus-alertmanager", fetch_servers))
     variables = {name: str(old_folder(pins)) for name, pins in OLD_FRAMEWORKS.items()}
-    places = {"HAM_SUITES": str(CACHE / "suites"), "HAM_REDIS": str(redis_folder())}
+    places = {
+        "HAM_ALERTMANAGER": str(alertmanager_folder()),
+        "HAM_REDIS": str(redis_folder()),
+        "HAM_SUITES": str(CACHE / "suites"),
+    }
     return steps, variables | places
 
 

@@ -278,7 +278,7 @@ def test_the_document_has_the_exit_statuses_that_help_names() -> None:
     head, *sections = re.split(r"^## ", DOCUMENT.read_text(encoding="utf-8"), flags=re.MULTILINE)
     own = {section.split("\n", 1)[0]: section for section in sections if "| exit status" in section}
 
-    assert list(own) == ["check"]
+    assert list(own) == ["check", "test-alert"]
     for name, parser in {"": build_parser(), **commands()}.items():
         documented = _table(own.get(name, head), "exit status")
         sentence = ", ".join(f"{status} {meaning}" for status, meaning in documented.items())

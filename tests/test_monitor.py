@@ -22,6 +22,7 @@ from holistic_asgi_monitor import (
     Settings,
     Severity,
     Status,
+    checks,
     notifiers,
 )
 from tests.web.exchanges import Exchange, counted, get, http_scope, sample
@@ -40,6 +41,12 @@ def watched(app=None, **options):
     options.setdefault("checks", [])
     options.setdefault("notifiers", [notifiers.Memory()])
     return Monitor(shop() if app is None else app, **options)
+
+
+async def until(condition):
+    with anyio.fail_after(5):
+        while not condition():
+            await anyio.sleep(0.001)
 
 
 def fastapi_app():
@@ -379,7 +386,7 @@ class TestWatching:
         monitor = watched(settings=settings)
         async with monitor:
             await monitor.report(fresh=True)
-            assert monitor._parts.watch.running
+            await until(lambda: monitor._parts.watch.running)
 
         assert "names databse" in caplog.text
 
@@ -584,7 +591,7 @@ async def test_blocks_may_be_nested():
     monitor = watched()
     async with monitor:
         async with monitor:
-            await anyio.sleep(0.01)
+            await until(lambda: monitor._parts.watch.running)
         assert monitor._parts.watch.running
     assert not monitor._parts.watch.running
 
@@ -643,3 +650,37 @@ async def test_a_held_up_event_loop_degrades_the_system():
     assert "held up for 750 ms (threshold 500 ms)" in system.message
 
     assert (await monitor.report(fresh=True)).services["system"].status is Status.HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (lambda monitor: monitor.check(lambda: None), "without a name"),
+        (lambda monitor: monitor.check("own", depends_on=None)(lambda: None), "depends_on=None"),
+        (lambda monitor: monitor.check("own")(lambda request: None), "needs arguments"),
+        (lambda monitor: watched(checks=checks.System()), "allowed is a list of checks"),
+        (lambda monitor: watched(checks=[checks.System]), "The class System was given"),
+        (lambda monitor: watched(checks=[checks.System(), checks.System()]), "two checks"),
+    ],
+)
+def test_a_wrong_check_is_an_error_at_once(wrong, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        wrong(watched())
+
+
+async def test_a_check_with_endless_words_costs_the_report_nothing():
+    monitor = watched()
+    endless = {"rows": list(range(100_000)), "text": "x" * 1_000_000}
+    monitor.check("own")(lambda: CheckResult(Status.DEGRADED, "m" * 1_000_000, endless))
+    report = await monitor.report(fresh=True)
+
+    assert len(str(report.as_dict())) < 10_000
+
+
+def test_a_name_that_nobody_has_is_warned_of(caplog):
+    monitor = watched(settings=Settings(service="x", required_checks=("databse",)))
+    monitor.check("own", depends_on=["stokc"])(lambda: None)
+    monitor._parts.warn_of_unknown_checks()
+
+    assert "MONITOR_REQUIRED_CHECKS names databse, and there is no such check now" in caplog.text
+    assert "depends_on names stokc, and there is no such check now" in caplog.text

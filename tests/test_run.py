@@ -73,6 +73,7 @@ PACKAGES = {
     "redis-tools": "usr/bin/redis-server",
     "liblzf1": "usr/lib/liblzf.so.1",
     "libsystemd0": "usr/lib/libsystemd.so.0",
+    "prometheus-alertmanager": "usr/bin/prometheus-alertmanager",
 }
 DEPENDS = """
 case "$*" in
@@ -331,7 +332,7 @@ def test_redis_is_unpacked_with_what_it_needs_and_once(distribution: Path) -> No
     downloads = ["redis-server", "redis-tools", "liblzf1 libsystemd0"]
     assert asked(distribution) == downloads
     files = {path.name for path in run.redis_folder().glob("usr/*/*")}
-    assert files == {Path(file).name for file in PACKAGES.values()}
+    assert files == {Path(PACKAGES[name]).name for each in downloads for name in each.split()}
     run.fetch_redis()
     assert asked(distribution) == downloads
 
@@ -385,7 +386,39 @@ def test_a_test_that_needs_redis_fails_where_it_was_not_fetched(
 def test_the_servers_of_the_tests_are_named_to_them() -> None:
     steps, variables = run.provisions(run.Python(sys.executable, "3.11.7", has_venv=True))
     assert variables["HAM_REDIS"] == str(run.redis_folder())
-    assert run.fetch_redis in [step.work for step in steps]
+    assert variables["HAM_ALERTMANAGER"] == str(run.alertmanager_folder())
+    assert run.fetch_servers in [step.work for step in steps]
+
+
+def test_every_server_is_fetched_whatever_fails_before(
+    distribution: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(distribution / "bin" / "ldd", "echo '\tlibrare.so.1 => not found'")
+    with pytest.raises(run.StepError, match=r"^Redis cannot start without librare\.so\.1"):
+        run.fetch_servers()
+    assert run.alertmanager_folder().joinpath(".pins").exists()
+    script(distribution / "bin" / "apt-get", "echo no such package; exit 100")
+    (run.alertmanager_folder() / ".pins").unlink()
+    with pytest.raises(run.StepError, match=r"(?s)no such package.*\n.*no such package"):
+        run.fetch_servers()
+
+
+def test_alertmanager_is_unpacked_once(distribution: Path) -> None:
+    for _ in range(2):
+        run.fetch_alertmanager()
+    assert asked(distribution) == ["prometheus-alertmanager"]
+    program = run.alertmanager_folder() / "usr" / "bin" / "prometheus-alertmanager"
+    assert program.exists()
+
+
+@pytest.mark.parametrize("tool", ["apt-get", "dpkg"])
+def test_without_the_programs_of_debian_there_is_no_alertmanager(
+    distribution: Path, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    monkeypatch.setenv("PATH", str(distribution / "bin"))
+    (distribution / "bin" / tool).unlink()
+    with pytest.raises(run.StepError, match=f"^There is no {tool} here: .* Debian's or Ubuntu's"):
+        run.fetch_alertmanager()
 
 
 def test_every_requirement_is_pinned_and_names_no_place() -> None:

@@ -32,8 +32,10 @@ MONITOR_REQUIRED_CHECKS MONITOR_READY_CHECKS MONITOR_RESPONSE_TIME_MS MONITOR_ER
 MONITOR_MINIMUM_REQUESTS MONITOR_MEMORY_PERCENT MONITOR_CPU_PERCENT MONITOR_DISK_PERCENT
 MONITOR_EVENT_LOOP_LAG_MS MONITOR_DATABASE_SLOW_MS MONITOR_DATABASE_CONNECTIONS
 MONITOR_FAILURES_BEFORE_ALERT MONITOR_SUCCESSES_BEFORE_CLEAR MONITOR_ALERT_COOLDOWN_MINUTES
-MONITOR_SLO_AVAILABILITY_PERCENT MONITOR_SLO_LATENCY_MS MONITOR_HEARTBEAT_URL MONITOR_HISTORY_URL
-MONITOR_HISTORY_MAX_MB MONITOR_FLUSH_SECONDS MONITOR_TRACK_OPENAI MONITOR_OPENAI_DAILY_BUDGET_USD
+MONITOR_SLO_AVAILABILITY_PERCENT MONITOR_SLO_LATENCY_MS MONITOR_HEARTBEAT_URL
+MONITOR_HEARTBEAT_URL_FILE MONITOR_HISTORY_URL
+MONITOR_HISTORY_URL_FILE MONITOR_HISTORY_MAX_MB MONITOR_FLUSH_SECONDS MONITOR_TRACK_OPENAI
+MONITOR_OPENAI_DAILY_BUDGET_USD MONITOR_OPENAI_PRICES
 MONITOR_OPENAI_MONTHLY_BUDGET_USD MONITOR_USER_HASH_KEY MONITOR_USER_HASH_KEY_FILE MONITOR_TIMEZONE
 MONITOR_SUMMARY_TIME MONITOR_DAILY_SUMMARY MONITOR_WEEKLY_SUMMARY MONITOR_WEBHOOK_URL
 MONITOR_ENV_FILE
@@ -98,8 +100,20 @@ def test_the_defaults_are_those_of_the_interface(tmp_path: Path) -> None:
         "failures_before_alert": 2,
         "successes_before_clear": 2,
         "alert_cooldown_minutes": 15,
+        "slo_availability_percent": None,
+        "slo_latency_ms": None,
+        "history_url": None,
+        "history_max_mb": 512,
+        "flush_seconds": 60,
+        "track_openai": True,
+        "openai_prices": {},
         "user_hash_key": None,
         "slack_webhook_url": None,
+        "slack_bot_token": None,
+        "slack_channel": None,
+        "alertmanager_url": None,
+        "webhook_url": None,
+        "heartbeat_url": None,
     }
 
     settings = Settings()
@@ -193,6 +207,16 @@ def test_the_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch)
         ("MONITOR_ERROR_RATE_PERCENT", "0", 0.0),
         ("MONITOR_CPU_PERCENT", "1e2", 100.0),
         ("SLACK_WEBHOOK_URL", "http://127.0.0.1:9/services/T/B/x", None),
+        ("SLACK_CHANNEL", " #alerts ", "#alerts"),
+        ("ALERTMANAGER_URL", "http://me:p@ss@alerts.example:9093/am", None),
+        ("MONITOR_WEBHOOK_URL", "https://alerts.example/hook?key=a@b", None),
+        ("MONITOR_TRACK_OPENAI", "off", False),
+        ("MONITOR_OPENAI_PRICES", '{"shop": "gpt-4o"}', {"shop": "gpt-4o"}),
+        (
+            "MONITOR_OPENAI_PRICES",
+            '{"m": {"input": 2.5, "output": 10, "cached": 0}}',
+            {"m": {"input": 2.5, "output": 10.0, "cached": 0.0}},
+        ),
     ],
 )
 def test_a_variable_says_what_its_field_is(variable: str, text: str, value: Any) -> None:
@@ -361,12 +385,32 @@ NOT_ALLOWED: list[Any] = [
     ("cpu_percent", "101"),
     ("disk_percent", "-1"),
     ("event_loop_lag_ms", "-1"),
+    ("slo_availability_percent", "100"),
+    ("slo_availability_percent", "49.9"),
+    ("slo_latency_ms", "0"),
     ("failures_before_alert", "0"),
     ("successes_before_clear", "1.5"),
     ("alert_cooldown_minutes", "0"),
+    ("track_openai", "perhaps"),
+    ("openai_prices", "gpt-4o"),
+    ("openai_prices", "[1]"),
+    ("openai_prices", '{"m": 3}'),
+    ("openai_prices", '{"m": {}}'),
+    ("openai_prices", '{"m": ""}'),
+    ("openai_prices", '{"": "gpt-4o"}'),
+    ("openai_prices", '{"m": {"input": "2"}}'),
+    ("openai_prices", '{"m": {"input": -1}}'),
+    ("openai_prices", '{"m": {"input": NaN}}'),
+    ("openai_prices", '{"m": {"input": true}}'),
+    ("openai_prices", '{"m": {"inputs": 1}}'),
     ("user_hash_key", "a\nb"),
     ("slack_webhook_url", "hooks.slack.example/services/T0/B0/x"),
     ("slack_webhook_url", "https://u:p@hooks.slack.example/x"),
+    ("slack_channel", "#a\nb"),
+    ("alertmanager_url", "alerts.example:9093"),
+    ("alertmanager_url", "ftp://me:secret@alerts.example"),
+    ("alertmanager_url", "http://me:secret@"),
+    ("webhook_url", "https://alerts.example/a b"),
 ]
 
 
@@ -435,6 +479,12 @@ WRONG_IN_CODE: list[Any] = [
     ("ready_checks", None),
     ("cpu_percent", 1j),
     ("failures_before_alert", 2.0),
+    ("track_openai", 1),
+    ("openai_prices", '{"m": "gpt-4o"}'),
+    ("openai_prices", {1: "gpt-4o"}),
+    ("openai_prices", {"m": {1: 2.0}}),
+    ("openai_prices", {"m": 2.5}),
+    ("openai_prices", None),
     ("slack_webhook_url", ["https://hooks.slack.example/x"]),
 ]
 
@@ -588,6 +638,9 @@ def test_every_latency_threshold_is_one_of_the_bounds() -> None:
     settings = Settings(buckets=(0.1, 1.0), response_time_ms=800, event_loop_lag_ms=2.1)
 
     assert settings.bucket_bounds == (0.0021, 0.1, 0.8, 1.0)
+    assert dataclasses.replace(settings, slo_latency_ms=300).bucket_bounds == (
+        *(0.0021, 0.1, 0.3, 0.8, 1.0),
+    )
     assert settings.buckets == (0.1, 1.0)
 
 
@@ -616,7 +669,12 @@ def test_what_was_passed_in_may_change_later() -> None:
     assert settings.constant_labels == {"team": "a"}
 
 
-FULL = Settings(constant_labels={"team": "a"}, token="word", exclude=re.compile("^/x"))
+FULL = Settings(
+    constant_labels={"team": "a"},
+    token="word",
+    exclude=re.compile("^/x"),
+    openai_prices={"m": {"input": 2.5}},
+)
 
 
 def test_equal_settings_have_equal_hashes() -> None:
@@ -643,28 +701,67 @@ def test_a_changed_copy_is_validated() -> None:
 SECRET_VALUE = "https://secret.example/xyzzy"
 
 
+def secret_of(variable: Variable) -> str:
+    """A value that the variable may have, and that has the word xyzzy in it."""
+    if variable.name == "MONITOR_HISTORY_URL":
+        return "postgresql://shop:xyzzy@secret.example/shop"
+    return SECRET_VALUE
+
+
 def test_secrets_are_these() -> None:
     assert {variable.name for variable in SECRETS} == {
+        "ALERTMANAGER_URL",
         "DATABASE_URL",
+        "MONITOR_HEARTBEAT_URL",
+        "MONITOR_HISTORY_URL",
         "MONITOR_TOKEN",
         "MONITOR_USER_HASH_KEY",
+        "MONITOR_WEBHOOK_URL",
         "OPENAI_API_KEY",
         "OPENAI_BASE_URL",
         "REDIS_URL",
+        "SLACK_BOT_TOKEN",
         "SLACK_WEBHOOK_URL",
     }
 
 
 @pytest.mark.parametrize("variable", SECRETS, ids=lambda variable: variable.name)
 def test_a_secret_is_in_no_repr_and_no_error(variable: Variable) -> None:
-    settings = Settings.from_env({variable.name: SECRET_VALUE})
+    value = secret_of(variable)
+    settings = Settings.from_env({variable.name: value})
 
-    assert getattr(settings, variable.attribute) == SECRET_VALUE
+    assert getattr(settings, variable.attribute) == value
     assert "xyzzy" not in repr(settings)
     with pytest.raises(ConfigurationError) as caught:
-        Settings.from_env({variable.name: f"{SECRET_VALUE}\n{SECRET_VALUE}"})
+        Settings.from_env({variable.name: f"{value}\n{value}"})
     assert "xyzzy" not in str(caught.value)
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("word", ["memory:", "off"])
+def test_a_history_that_is_named_by_a_word_hides_no_word_of_a_message(word: str) -> None:
+    assert Settings(history_url=word).secrets == ()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///history.sqlite",
+        "sqlite:////var/lib/history.sqlite",
+        "postgresql://shop@db/shop",
+        "postgres://shop@db/shop",
+        "postgresql+asyncpg://shop@db/shop",
+        "memory:",
+        "OFF",
+    ],
+)
+def test_history_may_be_kept_here(url: str) -> None:
+    assert Settings(history_url=url).history_url == url
+
+
+@pytest.mark.parametrize("url", ["mysql://db/shop", "history.sqlite", "postgresql:", "on"])
+def test_history_cannot_be_kept_elsewhere(url: str) -> None:
+    assert "it must be sqlite:///path, " in refusal({"MONITOR_HISTORY_URL": url})
 
 
 def test_the_secrets_are_listed_for_redaction_longest_first() -> None:
@@ -676,11 +773,11 @@ def test_the_secrets_are_listed_for_redaction_longest_first() -> None:
 
 @pytest.mark.parametrize("variable", SECRETS, ids=lambda variable: variable.name)
 def test_a_secret_may_be_in_a_file(variable: Variable, tmp_path: Path) -> None:
-    path = write(tmp_path, f"\ufeff  {SECRET_VALUE}\r\n\n")
+    path = write(tmp_path, f"\ufeff  {secret_of(variable)}\r\n\n")
 
     settings = Settings.from_env({f"{variable.name}_FILE": path})
 
-    assert getattr(settings, variable.attribute) == SECRET_VALUE
+    assert getattr(settings, variable.attribute) == secret_of(variable)
 
 
 def test_only_a_secret_may_be_in_a_file(tmp_path: Path) -> None:

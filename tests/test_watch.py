@@ -94,6 +94,17 @@ def test_the_dice_stay_within_a_tenth() -> None:
     assert -JITTER <= min(thrown) < 0 < max(thrown) <= JITTER
 
 
+async def test_a_round_asked_for_before_its_time_does_not_put_off_the_next(clock: Clock) -> None:
+    watch = watch_of(watched(), clock)
+    await watch.round()
+    due = dict(watch._due)
+    for _ in range(10):
+        clock.now += 1.0
+        await watch.report(fresh=True)
+
+    assert watch._due == due
+
+
 @pytest.mark.parametrize("bad", [Status.UNKNOWN, Status.DEGRADED, Status.CRITICAL])
 async def test_only_after_a_first_failure_a_second_look_comes_soon(
     clock: Clock, bad: Status

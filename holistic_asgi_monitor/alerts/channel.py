@@ -6,14 +6,14 @@ Pure but for its own memory: `now` is passed in, monotonic seconds, and nothing 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from holistic_asgi_monitor.alerts.incidents import Draft, Incidents
 from holistic_asgi_monitor.alerts.telling import alert_of
 from holistic_asgi_monitor.model import Alert
 
-__all__ = ("Channel", "Failure", "Letter")
+__all__ = ("Channel", "Doubt", "Failure", "Identity", "Letter")
 
 SECONDS_APART = 1.0
 LONGEST_BACKOFF = 60.0
@@ -22,7 +22,8 @@ REFUSED_SECONDS = 3600.0
 DOUBTFUL_TRIES = 2
 MOST_NOTICES = 100
 
-_Identity = tuple[object, ...]
+Identity = tuple[object, ...]
+"""What makes a letter the same when it is tried again; its parts are those of a draft or alert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Letter:
     draft: Draft | None = None
 
     @property
-    def identity(self) -> _Identity:
+    def identity(self) -> Identity:
         """What makes it the same letter when it is tried again."""
         if self.draft is not None:
             return self.draft.identity
@@ -55,7 +56,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class _Doubt:
+class Doubt:
     """A letter that may have arrived: how often it was sent, and when it may be sent again."""
 
     tries: int
@@ -74,10 +75,10 @@ class Channel:
         self.up = True
         self._incidents = incidents
         self._notices: dict[str, Alert] = {}
-        self._doubts: dict[_Identity, _Doubt] = {}
+        self._doubts: dict[Identity, Doubt] = {}
         self._not_before = -math.inf
         self._failures = 0
-        self._refused: frozenset[_Identity] = frozenset()
+        self._refused: frozenset[Identity] = frozenset()
         self._refused_until = -math.inf
 
     @property
@@ -95,6 +96,22 @@ class Channel:
         if len(self._notices) <= MOST_NOTICES:
             return None
         return self._notices.pop(next(iter(self._notices)))
+
+    @property
+    def notices(self) -> tuple[Alert, ...]:
+        """The messages of the user's own that are not delivered yet, the oldest first."""
+        return tuple(self._notices.values())
+
+    @property
+    def doubts(self) -> Mapping[Identity, Doubt]:
+        """What may have arrived."""
+        return dict(self._doubts)
+
+    def restore(self, notices: Sequence[Alert], doubts: Mapping[Identity, Doubt]) -> None:
+        """Go on from `notices` and `doubts` of before a restart."""
+        for notice in notices:
+            self.notice(notice)
+        self._doubts.update(doubts)
 
     def letters(self, now: float) -> list[Letter]:
         """What is to be sent, in one message, as soon as it may be."""
@@ -131,7 +148,17 @@ class Channel:
         self._refused_until = now + REFUSED_SECONDS
         self._not_before = now + max(SECONDS_APART, self._wait(failure))
         if failure.ambiguous:
-            self._doubt(letters, now)
+            self.doubt(letters, now)
+
+    def doubt(self, letters: Sequence[Letter], now: float) -> None:
+        """Note that these may have arrived."""
+        for letter in letters:
+            before = self._doubts.get(letter.identity)
+            tries = before.tries + 1 if before is not None else 1
+            # After that only a changed state is worth the risk of saying it again, or so long a
+            # time as passes before a reminder.
+            until = now + self._incidents.policy.cooldown if tries >= DOUBTFUL_TRIES else now
+            self._doubts[letter.identity] = Doubt(tries, until)
 
     def _wait(self, failure: Failure) -> float:
         if failure.retry_after is not None:
@@ -140,15 +167,6 @@ class Channel:
             return 0.0
         return float(min(LONGEST_BACKOFF, 2.0 ** min(self._failures - 1, 10)))
 
-    def _doubt(self, letters: Sequence[Letter], now: float) -> None:
-        for letter in letters:
-            before = self._doubts.get(letter.identity)
-            tries = before.tries + 1 if before is not None else 1
-            # After that only a changed state is worth the risk of saying it again, or so long a
-            # time as passes before a reminder.
-            until = now + self._incidents.policy.cooldown if tries >= DOUBTFUL_TRIES else now
-            self._doubts[letter.identity] = _Doubt(tries, until)
-
     def _held(self, letter: Letter, now: float) -> bool:
         doubt = self._doubts.get(letter.identity)
         return doubt is not None and now < doubt.until
@@ -156,11 +174,19 @@ class Channel:
     def _wanted(self, now: float) -> list[Letter]:
         drafts = self._incidents.wanted(self.name, now)
         letters = [Letter(alert_of(draft), draft) for draft in drafts]
-        letters += [Letter(alert) for alert in self._notices.values()]
-        wanted = _identities(letters)
-        self._doubts = {each: doubt for each, doubt in self._doubts.items() if each in wanted}
+        if not self._incidents.quiet.active(now):
+            letters += [Letter(alert) for alert in self._notices.values()]
+        self._forget_doubts(_identities(letters), now)
         return letters
 
+    def _forget_doubts(self, wanted: frozenset[Identity], now: float) -> None:
+        """Let go of doubts about what is no longer wanted, unless it is only held back."""
+        self._doubts = {
+            each: doubt
+            for each, doubt in self._doubts.items()
+            if each in wanted or self._incidents.is_mute(str(each[0]), now)
+        }
 
-def _identities(letters: Sequence[Letter]) -> frozenset[_Identity]:
+
+def _identities(letters: Sequence[Letter]) -> frozenset[Identity]:
     return frozenset(letter.identity for letter in letters)

@@ -25,6 +25,7 @@ __all__ = (
     "Policy",
     "abandoned",
     "burns",
+    "excused",
     "speaking",
     "step",
 )
@@ -179,7 +180,7 @@ class Condition:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to remember."""
-        return not (self.current or self.ended or self.opened or any(self.recent))
+        return not (self.bad or self.current or self.ended or self.opened or any(self.recent))
 
     def ended_since(self, serial: int) -> tuple[Incident, ...]:
         """The incidents after the one numbered `serial` that have come and gone."""
@@ -311,6 +312,14 @@ def speaking(condition: Condition) -> Condition:
         return condition
     flapping = condition.flapping and replace(condition.flapping, silent=False)
     return replace(condition, open=replace(condition.open, silent=False), flapping=flapping)
+
+
+def excused(condition: Condition) -> Condition:
+    """The condition without what planned work has done to it, but for what goes on.
+
+    Else the rounds of a deployment would count as flapping, or in the ratio, when it is over.
+    """
+    return replace(condition, opened=(), recent=())
 
 
 def abandoned(condition: Condition, *, now: float, time: datetime) -> Condition:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 
@@ -20,15 +20,27 @@ from holistic_asgi_monitor.alerts.condition import (
     Policy,
     abandoned,
     burns,
+    excused,
     speaking,
     step,
 )
+from holistic_asgi_monitor.alerts.quiet import Quiet
 from holistic_asgi_monitor.model import Severity, Status
 
-__all__ = ("Draft", "Incidents", "Observation", "Policy", "Reason", "Told", "decide")
+__all__ = (
+    "Draft",
+    "Incidents",
+    "Observation",
+    "Policy",
+    "Reason",
+    "Snapshot",
+    "Told",
+    "decide",
+)
 
 MAX_KEYS = 1000
 RECENT_INCIDENTS = 100
+RESTORED_SECONDS = 600.0
 
 
 class Reason(Enum):
@@ -119,8 +131,12 @@ def decide(
         return _end(condition, told)
     if hushed:
         return None
+    if condition.belief is Belief.FLAPPING is not told.belief:
+        return Reason.FLAPPING
     if condition.belief is not told.belief:
-        return Reason.FLAPPING if condition.belief is Belief.FLAPPING else Reason.FIRE
+        # What may be over with the next round is not worth an alarm that comes so late.
+        late = told.belief is Belief.CALM and _may_be_over(condition)
+        return None if late else Reason.FIRE
     return _more_of_the_same(condition, told, policy, now=now)
 
 
@@ -131,6 +147,12 @@ def _end(condition: Condition, told: Told) -> Reason | None:
     if told.belief is not Belief.CALM:
         return Reason.CLEAR
     return Reason.WAS_DOWN if condition.ended_since(told.serial) else None
+
+
+def _may_be_over(condition: Condition) -> bool:
+    """Whether the last round was good, and the next one may end it."""
+    incident = condition.open
+    return incident is not None and condition.good > 0 and not incident.by_ratio
 
 
 def _more_of_the_same(
@@ -144,8 +166,23 @@ def _more_of_the_same(
     if severity < told.severity:
         return Reason.EASE if rested else None
     due = now - told.alarmed >= policy.reminder(told.reminders)
-    # While something flaps, its quiet moments need no reminder.
-    return Reason.REMIND if rested and due and condition.open is not None else None
+    # While something flaps, its quiet moments need no reminder, and nothing does that may be over.
+    is_bad = condition.open is not None and not _may_be_over(condition)
+    return Reason.REMIND if rested and due and is_bad else None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What `Incidents` knows: by key what is so, by channel and key what was told.
+
+    `recent` are the last incidents that ended, with their keys, newest last; `parents` says what
+    a key depends on.
+    """
+
+    conditions: Mapping[str, Condition]
+    told: Mapping[str, Mapping[str, Told]]
+    recent: tuple[tuple[str, Incident], ...] = ()
+    parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _WELL = Condition()
@@ -153,10 +190,16 @@ _UNTOLD = Told()
 
 
 class Incidents:
-    """The conditions of all keys, and what each of `channels` was told of them."""
+    """The conditions of all keys, and what each of `channels` was told of them.
 
-    def __init__(self, policy: Policy, channels: Sequence[str]) -> None:
+    `quiet` says when nothing is told. `revision` changes with everything that a restart should
+    not lose.
+    """
+
+    def __init__(self, policy: Policy, channels: Sequence[str], quiet: Quiet | None = None) -> None:
         self.policy = policy
+        self.quiet = Quiet() if quiet is None else quiet
+        self.revision = 0
         self.refused = 0
         """How many observations were left out because too many keys are in trouble."""
         self.recent: deque[tuple[str, Incident]] = deque(maxlen=RECENT_INCIDENTS)
@@ -165,6 +208,7 @@ class Incidents:
         self._told: dict[str, dict[str, Told]] = {name: {} for name in channels}
         self._parents: dict[str, tuple[str, ...]] = {}
         self._well: set[str] = set()
+        self._unseen: set[str] = set()
         self._born: float | None = None
 
     def observe(
@@ -172,8 +216,8 @@ class Incidents:
     ) -> list[Severity]:
         """Take in what a round saw, of all keys or of some.
 
-        Gives the severity of each incident that began and is kept back, by the startup's grace,
-        by a parent, or because its key is known to flap.
+        Gives the severity of each incident that began and is kept back: by the startup's grace,
+        by a parent, by maintenance or a silence, or because its key is known to flap.
         """
         seen = list(observations)
         if self._born is None:
@@ -192,6 +236,8 @@ class Incidents:
         drafts = []
         affected = self._affected()
         for key, condition in self._conditions.items():
+            if self.is_mute(key, now):
+                continue
             told = self._told[channel].get(key, _UNTOLD)
             hushed = self._hushed(key, now)
             reason = decide(condition, told, self.policy, now=now, hushed=hushed)
@@ -200,11 +246,53 @@ class Incidents:
                 drafts.append(Draft(key, reason, condition, told, below))
         return sorted(drafts, key=lambda each: (each.reason in _ENDS, -each.severity.gravity))
 
+    def is_mute(self, key: str, now: float) -> bool:
+        """Whether nothing at all is told of a key: in maintenance, or as it was not looked at."""
+        seen = self._conditions.get(key, _WELL).seen
+        return key in self._unseen or self.quiet.mutes(seen, now)
+
     def delivered(self, channel: str, drafts: Iterable[Draft], now: float) -> None:
         """Note that the channel's reader has these messages since `now`."""
         for draft in drafts:
             self._told[channel][draft.key] = draft.delivered(now)
+        self.revision += 1
         self._tidy()
+
+    def severity(self, key: str) -> Severity | None:
+        """How bad it is with a key now; None where it is well."""
+        current = self._conditions.get(key, _WELL).current
+        return None if current is None else current.severity
+
+    def snapshot(self) -> Snapshot:
+        """What there is to remember over a restart."""
+        return Snapshot(
+            conditions=dict(self._conditions),
+            told={channel: dict(told) for channel, told in self._told.items()},
+            recent=tuple(self.recent),
+            parents=dict(self._parents),
+        )
+
+    def restore(self, snapshot: Snapshot, now: float) -> None:
+        """Go on from what was known before a restart.
+
+        Nothing is told of a key until it was looked at again, and one that is not looked at in
+        the next `RESTORED_SECONDS` is over. What was told to a channel that is none any more is
+        left out.
+        """
+        seen = now - max(0.0, self.policy.forget - RESTORED_SECONDS)
+        for key, condition in list(snapshot.conditions.items())[:MAX_KEYS]:
+            self._conditions[key] = replace(condition, seen=seen)
+            self._unseen.add(key)
+        for channel, told in self._told.items():
+            found = snapshot.told.get(channel, {})
+            told.update({key: each for key, each in found.items() if key in self._conditions})
+        self.recent = deque([*snapshot.recent, *self.recent], maxlen=RECENT_INCIDENTS)
+        self._parents.update(list(snapshot.parents.items())[:MAX_KEYS])
+
+    @property
+    def remembered(self) -> tuple[str, ...]:
+        """The keys of which something is open, or not long enough over to be forgotten."""
+        return tuple(self._conditions)
 
     def standing(self) -> Iterator[tuple[str, Incident, bool]]:
         """Each key in trouble, with what goes on, and whether it is flapping."""
@@ -217,6 +305,10 @@ class Incidents:
         known = self._conditions.get(key)
         before = known or _WELL
         after = step(before, observation, self.policy, now=now, time=time)
+        if self.quiet.active(now):
+            after = excused(after)
+        if after.current is not None:
+            self.quiet.worsened(key, after.current.severity)
         if known is None and not after.idle and len(self._conditions) >= MAX_KEYS:
             self.refused += 1
             return
@@ -242,14 +334,17 @@ class Incidents:
 
     def _become(self, key: str, before: Condition, after: Condition) -> None:
         self._conditions[key] = after
+        self._unseen.discard(key)
+        self.revision += _outline(before) != _outline(after)
         if before.open is not None and after.open is None and after.last is not None:
             self.recent.append((key, after.last))
 
     def _let_speak(self, now: float) -> None:
         """Mark the incidents that are not kept back, so that their end will be told as well."""
         for key, condition in self._conditions.items():
-            if condition.open is not None and not self._hushed(key, now):
+            if condition.open is not None and condition.open.silent and not self._hushed(key, now):
                 self._conditions[key] = speaking(condition)
+                self.revision += 1
 
     def _kept_back(self, before: Mapping[str, Condition], now: float) -> Iterator[Severity]:
         for key, old in before.items():
@@ -275,8 +370,17 @@ class Incidents:
         return self._born is None or now - self._born < self.policy.grace
 
     def _hushed(self, key: str, now: float) -> bool:
-        if key not in self._well and self._in_grace(now):
+        condition = self._conditions.get(key, _WELL)
+        if self.quiet.silences(key, now) or self.quiet.mutes(condition.seen, now):
             return True
+        is_kept_back = condition.open is not None and condition.open.silent
+        is_known = condition.open is not None and not is_kept_back
+        if not is_known and key not in self._well and self._in_grace(now):
+            return True
+        # What was kept back so far and may be over with the next round is not to be told now.
+        return (is_kept_back and condition.good > 0) or self._is_inhibited(key, now)
+
+    def _is_inhibited(self, key: str, now: float) -> bool:
         parents = (self._conditions.get(parent) for parent in self._ancestors(key))
         return any(parent is not None and burns(parent, self.policy, now=now) for parent in parents)
 
@@ -303,6 +407,13 @@ class Incidents:
                 found.add(parent)
                 open_ends.extend(self._parents.get(parent, ()))
         return found
+
+
+def _outline(condition: Condition) -> tuple[object, ...]:
+    """What of a condition a restart should not lose; the rest comes again with the next rounds."""
+    current = condition.current
+    severity = None if current is None else current.severity
+    return condition.serial, condition.belief, condition.open is None, severity
 
 
 _ENDS = frozenset({Reason.CLEAR, Reason.WAS_DOWN})

@@ -6,34 +6,29 @@ is not queued: it stays wanted, and is worked out anew for each try, so that the
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import threading
 import time as clocks
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain, count
-from types import MappingProxyType
 from typing import Any
 
 import anyio
 
-from holistic_asgi_monitor.alerts.channel import MOST_NOTICES, Channel, Failure, Letter
+from holistic_asgi_monitor.alerts.bell import Bell, Sleep, either
+from holistic_asgi_monitor.alerts.channel import Channel, Failure, Letter
 from holistic_asgi_monitor.alerts.condition import Incident, Observation, Policy
 from holistic_asgi_monitor.alerts.incidents import Incidents
+from holistic_asgi_monitor.alerts.maintenance import QuietTimes
+from holistic_asgi_monitor.alerts.memory import ChannelMemory, Memory
+from holistic_asgi_monitor.alerts.notices import Inbox, notice_of
+from holistic_asgi_monitor.alerts.quiet import Quiet
 from holistic_asgi_monitor.checks.loops import spawn
-from holistic_asgi_monitor.model import (
-    Alert,
-    AlertState,
-    ConfigurationError,
-    Notifier,
-    Severity,
-)
+from holistic_asgi_monitor.model import Alert, ConfigurationError, Notifier, Severity
 from holistic_asgi_monitor.notifiers.errors import DeliveryError
-from holistic_asgi_monitor.notifiers.threads import waker
+from holistic_asgi_monitor.redaction import Redaction
 from holistic_asgi_monitor.settings import Settings
 
 __all__ = ("Outbox",)
@@ -44,17 +39,16 @@ SEND_SECONDS = 10.0
 GRACE_SECONDS = 1.0
 FAREWELL_SECONDS = 0.1
 FAULT_SECONDS = 60.0
-MOST_TITLES = 1000
-
-_Sleep = Callable[[float], Awaitable[None]]
 
 
 class Outbox:
     """Delivers what is to be told to all `notifiers`.
 
-    `outcome` is called for each alert with its severity and what became of it: "delivered",
-    "failed" (once for each try) or "suppressed". `clock` gives monotonic seconds, `sleep` waits
-    so many of them.
+    `secrets` are hidden in messages of the user's own, as those of the settings are. `outcome` is
+    called for each alert with its severity and what became of it: "delivered", "failed" (once for
+    each try) or "suppressed". `clock` gives monotonic seconds, `sleep` waits so many of them.
+    `changed` rings and `changes` grows when there is something that a restart should not lose, and
+    `look` is called when things should be looked at anew, since maintenance has ended.
     """
 
     def __init__(
@@ -62,17 +56,30 @@ class Outbox:
         notifiers: Sequence[Notifier],
         settings: Settings,
         *,
+        secrets: Iterable[str] = (),
         outcome: Callable[[Severity, str], None],
         clock: Callable[[], float] = clocks.monotonic,
-        sleep: _Sleep = anyio.sleep,
+        sleep: Sleep = anyio.sleep,
     ) -> None:
         policy = _policy(settings)
         names = _names(notifiers)
-        self._incidents = Incidents(policy, names)
+        self._quiet = Quiet()
+        self._incidents = Incidents(policy, names, self._quiet)
         self._origin = _origin(settings)
+        self._redaction = Redaction((*settings.secrets, *secrets))
         self._outcome = outcome
-        self._inbox = _Inbox(policy.cooldown)
+        self._inbox = Inbox(policy.cooldown)
         self._overflowed = False
+        self._clock = clock
+        self._window_ends = Bell(sleep)
+        self._look_due = False
+        self._revision = 0
+        self.changes = 0
+        self.changed = Bell(sleep)
+        self.look: Callable[[], object] = _nobody
+        self.quiet_times = QuietTimes(
+            self._quiet, changed=self._quiet_changed, redacted=self._redaction.text, clock=clock
+        )
         self._couriers = {
             name: _Courier(notifier, Channel(name, self._incidents), self, clock, sleep)
             for name, notifier in zip(names, notifiers, strict=True)
@@ -82,6 +89,11 @@ class Outbox:
     def names(self) -> tuple[str, ...]:
         """The names of the notifiers; of two with the same name the second one gets a number."""
         return tuple(self._couriers)
+
+    @property
+    def remembered(self) -> tuple[str, ...]:
+        """The keys of which something is open, or not long enough over to be forgotten."""
+        return self._incidents.remembered
 
     def up(self, name: str) -> bool:
         """Whether the last delivery of a notifier worked; true before the first."""
@@ -94,6 +106,9 @@ class Outbox:
         if self._incidents.refused and not self._overflowed:
             self._overflowed = True
             _logger.warning("Too many checks are in trouble at once: some give no alarm")
+        self.quiet_times.expire()
+        if self._incidents.revision != self._revision:
+            self.note_change()
         self._ring()
 
     def notice(
@@ -102,28 +117,65 @@ class Outbox:
         """Have a message of the user's own delivered, a title once in a cooldown.
 
         May be called from any thread; never waits, and never raises because of what it is given.
+        Secrets in it are hidden.
         """
-        alert = _notice(severity, title, details)
+        alert = notice_of(severity, title, details, self._redaction)
         if self._inbox.admit(alert, now):
             self._ring()
+            self.note_change()
         else:
             self._outcome(alert.severity, "suppressed")
 
     async def run(self) -> None:
         """Deliver until cancelled."""
         async with anyio.create_task_group() as group:
+            group.start_soon(self._end_windows)
             for courier in self._couriers.values():
                 group.start_soon(courier.run)
 
-    def as_dict(self) -> dict[str, list[dict[str, Any]]]:
-        """The open and the recent incidents as JSON values, the newest first."""
+    def silence(self, key: str, minutes: float) -> None:
+        """Tell nothing of `key` for so long, but for its all-clear and what is worse than now.
+
+        Where it is well now, nothing counts as worse. ConfigurationError for wrong minutes.
+        """
+        self.quiet_times.silence(key, minutes, self._incidents.severity(key))
+
+    def memory(self) -> Memory:
+        """What a restart must not lose."""
+        self.hand_out()
+        now = self._clock()
+        return Memory(
+            snapshot=self._incidents.snapshot(),
+            channels={name: courier.memory() for name, courier in self._couriers.items()},
+            titles=self._inbox.titles,
+            windows=tuple(self._quiet.windows(now)),
+            silences=self._quiet.silenced(now),
+        )
+
+    def restore(self, memory: Memory, *, now: float) -> None:
+        """Go on from the `memory` of before a restart; `now` in monotonic seconds."""
+        for window in memory.windows:
+            self._quiet.begin(window)
+        for key, silence in memory.silences.items():
+            self._quiet.silence(key, silence)
+        self._incidents.restore(memory.snapshot, now)
+        self._inbox.restore(memory.titles)
+        for name, courier in self._couriers.items():
+            if name in memory.channels:
+                courier.restore(memory.channels[name])
+        self.quiet_times.expire()
+        self._window_ends.ring()
+        self._ring()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The open and the recent incidents as JSON values, the newest first; what is quiet."""
         standing = [
             _row(key, incident, flapping=flapping)
             for key, incident, flapping in self._incidents.standing()
         ]
         recent = [_row(key, incident) for key, incident in reversed(self._incidents.recent)]
         standing.sort(key=lambda row: str(row["started_at"]), reverse=True)
-        return {"open": standing, "recent": recent}
+        return {"open": standing, "recent": recent, **self.quiet_times.as_dict()}
 
     def hand_out(self) -> None:
         """Give the messages of the user's own that came in to every channel."""
@@ -141,6 +193,29 @@ class Outbox:
         """Pass on what became of some letters."""
         for letter in letters:
             self._outcome(letter.alert.severity, outcome)
+        self.note_change()
+
+    def note_change(self) -> None:
+        """Note that there is something new that a restart should not lose; from any thread."""
+        self._revision = self._incidents.revision
+        self.changes += 1
+        self.changed.ring()
+
+    async def _end_windows(self) -> None:
+        """End each window of maintenance at its time, and have things looked at after each."""
+        while True:
+            await self._window_ends.heard(max(0.0, self._quiet.next_end() - self._clock()))
+            self.quiet_times.expire()
+            if self._look_due:
+                self._look_due = False
+                self.look()
+
+    def _quiet_changed(self, ended: bool) -> None:  # noqa: FBT001 - the one argument of a callback
+        """Note that something became quiet or no longer is; called from any thread."""
+        self._look_due = self._look_due or ended
+        self._window_ends.ring()
+        self.note_change()
+        self._ring()
 
     def _ring(self) -> None:
         for courier in self._couriers.values():
@@ -156,10 +231,10 @@ class _Courier:
         channel: Channel,
         outbox: Outbox,
         clock: Callable[[], float],
-        sleep: _Sleep,
+        sleep: Sleep,
     ) -> None:
         self.channel = channel
-        self.bell = _Bell(sleep)
+        self.bell = Bell(sleep)
         self._notifier = notifier
         self._outbox = outbox
         self._clock = clock
@@ -175,6 +250,34 @@ class _Courier:
         finally:
             if self._sending is not None:
                 await self._sending.abandon()
+                self._note_end(self._sending)
+
+    def memory(self) -> ChannelMemory:
+        """What a restart must not lose of this channel."""
+        return ChannelMemory(self.channel.notices, self.channel.doubts, self._notifiers_state())
+
+    def restore(self, memory: ChannelMemory) -> None:
+        """Go on from the `memory` of before a restart."""
+        self.channel.restore(memory.notices, memory.doubts)
+        restore = getattr(self._notifier, "restore", None)
+        if not callable(restore) or memory.notifier is None:
+            return
+        try:
+            restore(memory.notifier)
+        except Exception as error:
+            # A notifier may be the user's own: without its memory it still delivers.
+            kind = type(error).__name__
+            _logger.warning("The notifier %s could not be restored (%s)", self.channel.name, kind)
+
+    def _notifiers_state(self) -> Any:
+        state = getattr(self._notifier, "state", None)
+        if not callable(state):
+            return None
+        try:
+            return state()
+        except Exception:
+            # Protects what else there is to remember; a notifier may be the user's own.
+            return None
 
     async def _go_on(self) -> None:
         try:
@@ -194,22 +297,31 @@ class _Courier:
             return
         letters = self.channel.letters(now)
         alerts = [self._outbox.addressed(letter.alert) for letter in letters]
-        sending = self._sending = _Sending(self._notifier, alerts)
-        await _either(sending.finished, self._sleep, self._patience)
+        sending = self._sending = _Sending(self._notifier, letters, alerts)
+        await either(sending.finished, self._sleep, self._patience)
         if not sending.finished.is_set():
             await sending.cut()
+        sending.noted = True
         self._note(letters, sending.failure(self._patience))
         if sending.finished.is_set():
             self._sending = None
         else:
-            await self._outlast(sending, letters)
+            await self._outlast(sending)
 
-    async def _outlast(self, sending: _Sending, letters: Sequence[Letter]) -> None:
+    async def _outlast(self, sending: _Sending) -> None:
         """Wait for what cannot be cut off: two at once would be worse than none."""
         await sending.finished.wait()
         self._sending = None
         if sending.failure(self._patience) is None:
-            self._note(letters, None)
+            self._note(sending.letters, None)
+
+    def _note_end(self, sending: _Sending) -> None:
+        """Note what is known of a call that is given up, for whoever goes on from here."""
+        if sending.failure(self._patience) is None:
+            self._note(sending.letters, None)
+        elif not sending.noted:
+            self.channel.doubt(sending.letters, self._clock())
+            self._outbox.note_change()
 
     def _note(self, letters: Sequence[Letter], failure: Failure | None) -> None:
         now = self._clock()
@@ -244,8 +356,12 @@ class _Courier:
 class _Sending:
     """One call of a notifier, in a task of its own, which may outlive everyone's patience."""
 
-    def __init__(self, notifier: Notifier, alerts: Sequence[Alert]) -> None:
+    def __init__(
+        self, notifier: Notifier, letters: Sequence[Letter], alerts: Sequence[Alert]
+    ) -> None:
         self.finished = anyio.Event()
+        self.letters = letters
+        self.noted = False
         self._notifier = notifier
         self._alerts = alerts
         self._arrived = False
@@ -282,86 +398,6 @@ class _Sending:
             self._error = error
         finally:
             self.finished.set()
-
-
-class _Bell:
-    """Something that any thread can ring and one task hears, even if it listens later only."""
-
-    def __init__(self, sleep: _Sleep) -> None:
-        self._sleep = sleep
-        self._rung = False
-        self._wake: Callable[[], object] | None = None
-
-    def ring(self) -> None:
-        """Let the listener go on."""
-        self._rung = True
-        wake = self._wake
-        if wake is None:
-            return
-        try:
-            wake()
-        except RuntimeError:
-            # The listener's loop has ended; whoever listens next will hear it.
-            self._wake = None
-
-    async def heard(self, seconds: float) -> None:
-        """Wait until it is rung, or has been since the last time, at most `seconds`."""
-        event = anyio.Event()
-        self._wake = waker(event.set)
-        try:
-            if not self._rung:
-                await _either(event, self._sleep, seconds)
-        finally:
-            self._wake = None
-            self._rung = False
-
-
-class _Inbox:
-    """The messages of the user's own, from any thread, until the loop takes them.
-
-    It lets each pass once in `cooldown` seconds, and keeps the newest ones.
-    """
-
-    def __init__(self, cooldown: float) -> None:
-        self._cooldown = cooldown
-        self._lock = threading.Lock()
-        self._admitted: dict[str, float] = {}
-        self._waiting: deque[Alert] = deque(maxlen=MOST_NOTICES)
-
-    def admit(self, alert: Alert, now: float) -> bool:
-        """Whether the message may pass now; then it waits to be taken."""
-        with self._lock:
-            if now - self._admitted.get(alert.key, -math.inf) < self._cooldown:
-                return False
-            self._admitted.pop(alert.key, None)
-            self._admitted[alert.key] = now
-            if len(self._admitted) > MOST_TITLES:
-                del self._admitted[next(iter(self._admitted))]
-            self._waiting.append(alert)
-            return True
-
-    def take(self) -> list[Alert]:
-        """The messages that wait, the oldest first."""
-        with self._lock:
-            taken = list(self._waiting)
-            self._waiting.clear()
-            return taken
-
-
-async def _either(event: anyio.Event, sleep: _Sleep, seconds: float) -> None:
-    """Wait for `event`, at most `seconds`."""
-    if math.isinf(seconds):
-        await event.wait()
-        return
-    async with anyio.create_task_group() as group:
-
-        async def expire() -> None:
-            await sleep(seconds)
-            group.cancel_scope.cancel()
-
-        group.start_soon(expire)
-        await event.wait()
-        group.cancel_scope.cancel()
 
 
 def _failure(error: BaseException) -> Failure:
@@ -422,29 +458,8 @@ def _origin(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _notice(severity: object, title: object, details: Mapping[str, Any]) -> Alert:
-    if not isinstance(severity, Severity):
-        _logger.warning("An alert of your own needs a Severity; warning is taken")
-        severity = Severity.WARNING
-    return Alert(
-        key=f"notice: {title}",
-        severity=severity,
-        state=AlertState.NOTICE,
-        title=str(title),
-        summary="",
-        started_at=datetime.now(UTC),
-        details=MappingProxyType(_json_values(details)),
-        reason="notice",
-    )
-
-
-def _json_values(details: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(json.dumps(dict(details), default=str, skipkeys=True))
-    except Exception:
-        # Protects all other alerts: these are the user's objects, and may not like to be read.
-        return {"details": "could not be read"}
-    return values
+def _nobody() -> None:
+    """Nobody looks."""
 
 
 def _names(notifiers: Sequence[object]) -> list[str]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from holistic_asgi_monitor._version import __version__
-from holistic_asgi_monitor.cli import check, demo, serve
+from holistic_asgi_monitor.cli import check, demo, history, maintenance, serve, test_alert
 from holistic_asgi_monitor.cli.arguments import EXITS, PROGRAM, Parser
 from holistic_asgi_monitor.cli.bounds import end_soon
 from holistic_asgi_monitor.cli.errors import CannotRunError, WrongArgumentError
@@ -68,6 +68,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=None, failed=1, interrupted=0, bounded=False)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    for command in (demo, serve, check):
+    for command in (demo, serve, check, test_alert, history, maintenance):
         command.add_to(commands.add_parser)
     return parser

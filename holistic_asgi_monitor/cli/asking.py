@@ -1,4 +1,4 @@
-"""A GET on a health address, with nothing but the standard library, in a bounded time."""
+"""A GET on a health address, or a POST, with nothing but the standard library, in bounded time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from holistic_asgi_monitor.cli.verdict import Verdict, judged
 from holistic_asgi_monitor.model import Status
 from holistic_asgi_monitor.web.access import is_near
 
-__all__ = ("ask", "shown")
+__all__ = ("ask", "post", "shown")
 
 _LONGEST_BODY = 1 << 20
 _MOST_REDIRECTS = 5
@@ -58,6 +58,29 @@ def ask(address: SplitResult, token: str | None, *, seconds: float) -> Verdict:
     return verdict
 
 
+def post(
+    address: SplitResult, token: str | None, body: bytes, *, seconds: float
+) -> tuple[int, bytes]:
+    """The status and the body with which `address` answers the JSON `body` within `seconds`.
+
+    No redirect is followed, and without a way that is fit for the credential nothing is sent.
+    CannotRunError where there is no answer.
+    """
+    found: SimpleQueue[tuple[int, bytes] | CannotRunError] = SimpleQueue()
+    # In a thread for the reason that `ask` has.
+    thread = threading.Thread(
+        target=lambda: found.put(_posted(address, token, body, seconds)), name="post", daemon=True
+    )
+    thread.start()
+    try:
+        answer = found.get(timeout=seconds)
+    except Empty:
+        raise CannotRunError(f"{shown(address)} {_too_late(seconds)}") from None
+    if isinstance(answer, CannotRunError):
+        raise answer
+    return answer
+
+
 def shown(address: SplitResult) -> str:
     """The address without what may be secret in it: a password, a query."""
     host = address.netloc.rpartition("@")[2]
@@ -74,6 +97,20 @@ def _asked(address: SplitResult, token: str | None, seconds: float) -> Verdict |
         return CannotRunError(f"the name {address.hostname!r} cannot be resolved")
     except Exception as error:  # protects the thread: who waits is told
         return _without_answer(address, _why(error, seconds))
+
+
+def _posted(
+    address: SplitResult, token: str | None, body: bytes, seconds: float
+) -> tuple[int, bytes] | CannotRunError:
+    try:
+        answer = _answer(address, _credential(address, token), seconds, body)
+        return answer.code, answer.body
+    except _NoAnswerError as error:
+        return CannotRunError(f"{shown(address)} {error}")
+    except (socket.gaierror, UnicodeError):
+        return CannotRunError(f"the name {address.hostname!r} cannot be resolved")
+    except Exception as error:  # protects the thread: who waits is told
+        return CannotRunError(f"{shown(address)} {_why(error, seconds)}")
 
 
 def _without_answer(address: SplitResult, why: str) -> Verdict:
@@ -141,7 +178,10 @@ def _credential(address: SplitResult, token: str | None) -> bytes | None:
     return b"Bearer " + token.encode() if token else None
 
 
-def _answer(address: SplitResult, credential: bytes | None, seconds: float) -> _Answer:
+def _answer(
+    address: SplitResult, credential: bytes | None, seconds: float, body: bytes | None = None
+) -> _Answer:
+    """The answer to a GET, or to a POST of `body`, which goes nowhere without its credential."""
     connection = _connection(address, seconds)
     try:
         connection.connect()
@@ -149,7 +189,12 @@ def _answer(address: SplitResult, credential: bytes | None, seconds: float) -> _
         # Asked of the connection itself: what a name resolves to may change at any time.
         if credential and (address.scheme == "https" or is_near(connection.sock.getpeername()[:2])):
             headers["Authorization"] = credential
-        connection.request("GET", _target(address), headers=headers)
+        elif credential and body is not None:
+            raise _NoAnswerError("is neither https nor near: the token is not sent there")
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        method = "GET" if body is None else "POST"
+        connection.request(method, _target(address), body, headers)
         answer = connection.getresponse()
         return _Answer(answer.status, answer.getheader("Location") or "", _body(answer))
     finally:

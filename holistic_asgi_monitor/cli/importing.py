@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from holistic_asgi_monitor.cli.errors import CannotRunError
+from holistic_asgi_monitor.model import MonitorError
 
 __all__ = ("named_app",)
 
@@ -49,7 +50,12 @@ def _is_part(missing: str | None, name: str) -> bool:
 
 
 def _place(error: BaseException) -> str:
-    """The class of `error` and where it was raised; its text may hold a secret and stays out."""
+    """The class of `error` and where it was raised; its text may hold a secret and stays out.
+
+    The sentences of our own errors hold none.
+    """
+    if isinstance(error, MonitorError):
+        return str(error)
     kind = type(error).__name__
     if isinstance(error, ModuleNotFoundError) and error.name:
         kind = f"{kind} ({error.name})"

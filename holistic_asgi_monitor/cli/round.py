@@ -80,6 +80,8 @@ class Probe:
         except MonitorError as error:
             self.refusal = str(error)
             return
+        # The watch, which says this otherwise, is not begun.
+        monitor._parts.warn_of_unknown_checks()  # noqa: SLF001 - the package's own command
         self.report = await monitor.report(fresh=True)
 
 

@@ -123,6 +123,8 @@ def _settings(script: Script) -> Settings:
         check_interval_seconds=script.interval,
         recheck_seconds=script.interval / 2,
         startup_grace_seconds=script.interval,
+        # Each demo begins anew: alerts of the last one are not to be ended in this one.
+        history_url="memory:",
     )
 
 

@@ -151,6 +151,7 @@ class Catalogue:
         self.notifier_up = self._gauge(
             "monitor_notifier_up", "Whether the last delivery of a notifier worked.", "notifier"
         )
+        self._history()
         self.overflowed = self._gauge(
             "monitor_series_cap_reached",
             "Endpoints that were counted as _overflow because of MONITOR_MAX_ENDPOINTS.",
@@ -159,6 +160,21 @@ class Catalogue:
         self.faults = self._counter(
             "monitor_faults", "Failures inside the monitor that were kept from requests.", "part"
         )
+
+    def _history(self) -> None:
+        self.history_flush_seconds = self._gauge(
+            "monitor_history_flush_seconds", "Time the last write of history took."
+        )
+        self.history_failures = self._counter(
+            "monitor_history_failures", "Writes of history, or its upkeep, that failed."
+        )
+        self.history_dropped = self._counter(
+            "monitor_history_dropped", "Rows of history that could not be kept."
+        )
+        self.history_pending = self._gauge(
+            "monitor_history_pending", "Batches of history that are still to be written."
+        )
+        self.history_bytes = self._gauge("monitor_history_bytes", "What history takes on the disk.")
 
     def _name(self, name: str) -> str:
         return f"{self.namespace}_{name}"

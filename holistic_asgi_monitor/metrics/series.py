@@ -14,10 +14,12 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from holistic_asgi_monitor.metrics.latency import Bounds, Cells
+from holistic_asgi_monitor.metrics.slowest import Slowest
 
 __all__ = (
     "METHODS",
@@ -46,16 +48,27 @@ class Target:
 
     `pending` durations in nanoseconds are still to be folded into `cells` (the endpoint's),
     `buckets` (its classic ones), `whole` (over all endpoints, without a sum), and into `count` and
-    `total`, one cell each: the requests with this status, and all of the endpoint. `method` is the
-    endpoint's, `signed` the status, negative for what is sent in several messages.
+    `total`, one cell each: the requests with this status, and all of the endpoint. `method` and
+    `endpoint` are the endpoint's, `signed` the status, negative for what is sent in several pieces.
     """
 
-    __slots__ = ("buckets", "cells", "count", "method", "pending", "signed", "total", "whole")
+    __slots__ = (
+        "buckets",
+        "cells",
+        "count",
+        "endpoint",
+        "method",
+        "pending",
+        "signed",
+        "total",
+        "whole",
+    )
 
     def __init__(
         self, found: Endpoint, signed: int, cells: Cells, whole: Cells, count: Cells
     ) -> None:
         self.method = found.method
+        self.endpoint = found.endpoint
         self.signed = signed
         self.pending: list[int] = []
         self.cells = cells
@@ -122,11 +135,17 @@ class RequestSeries:
     """Every endpoint's numbers, bounded in their number whatever clients send.
 
     `endpoints`, `whole` and `whole_streamed` (the cells over all endpoints) are up to date whenever
-    they are read.
+    they are read. `slowest` and `slowest_streamed` are told of long durations when these are folded
+    in; `clock` gives them monotonic seconds.
     """
 
     def __init__(
-        self, bounds: Bounds, *, max_endpoints: int, exclude: re.Pattern[str] | None = None
+        self,
+        bounds: Bounds,
+        *,
+        max_endpoints: int,
+        exclude: re.Pattern[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.bounds = bounds
         self.max_endpoints = max_endpoints
@@ -137,6 +156,8 @@ class RequestSeries:
         self._whole = bounds.cells()
         self._whole_streamed = bounds.cells()
         self._folding = threading.Lock()
+        self.slowest = Slowest(clock)
+        self.slowest_streamed = Slowest(clock)
         self.overflowed = 0
         self._labels: set[str] = set()
         self._exclude = exclude
@@ -148,6 +169,20 @@ class RequestSeries:
         """Requests whose last byte has not left yet."""
         pending = sum(len(target.pending) for target in list(self._targets.values()))
         return max(0, self.started - self._ended - pending)
+
+    @property
+    def failed(self) -> int:
+        """Requests that failed so far, as `Endpoint.errors` has them; nothing is folded for it."""
+        failing = [
+            target
+            for target in list(self._targets.values())
+            if abs(target.signed) >= 500 and target.whole is not self._sunk
+        ]
+        # One counter is shared by the targets of one status.
+        counted = {id(target.count): target.count[0] for target in failing}
+        pending = sum(len(target.pending) for target in failing)
+        broken = sum(found.broken for found in list(self._endpoints.values()))
+        return sum(counted.values()) + pending + broken
 
     @property
     def endpoints(self) -> dict[tuple[str, str], Endpoint]:
@@ -180,15 +215,28 @@ class RequestSeries:
             # Other threads may append meanwhile: only what has been read is removed.
             size = len(pending)
             if size == 1:
-                self._count_one(target, pending.pop())
+                durations = [pending.pop()]
+                self._count_one(target, durations[0])
             else:
                 durations = sorted(pending[:size])
                 del pending[:size]
                 target.cells[-1] += sum(durations)
                 self._count_stretches(target, durations)
+            slowest = self.slowest if target.signed > 0 else self.slowest_streamed
+            if durations and durations[-1] > slowest.floor:
+                self._note_slow(slowest, target, durations)
             self._ended += size
             target.count[0] += size
             target.total[0] += size
+
+    def _note_slow(self, slowest: Slowest, target: Target, durations: list[int]) -> None:
+        """Note the sorted durations above the floor, which rises meanwhile."""
+        if target.whole is self._sunk:
+            return
+        for duration in reversed(durations):
+            if duration <= slowest.floor:
+                break
+            slowest.note(duration, target.method, target.endpoint, target.signed)
 
     def _count_one(self, target: Target, duration: int) -> None:
         """Count a lone duration: between two scrapes most endpoints have no more."""

@@ -86,6 +86,8 @@ class Windows:
 
     async def sample(self, now: float) -> None:
         """Take the snapshots that are due; cheap to call often."""
+        self._series.slowest.turn()
+        self._series.slowest_streamed.turn()
         due = [ring for ring in self._rings if now - ring.snapshots[-1].taken >= ring.spacing]
         if due:
             snapshot = _Snapshot.of(self._series, now)

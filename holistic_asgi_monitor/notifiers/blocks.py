@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from holistic_asgi_monitor.model import Alert, AlertState, Severity
 from holistic_asgi_monitor.notifiers.wording import clean, how_long, origin
 
-__all__ = ("escaped", "message")
+__all__ = ("escaped", "message", "shortened")
 
 FULL_ALERTS = 10
 BRIEF_ALERTS = 60
@@ -27,6 +29,10 @@ DETAIL_LIMIT = 200
 MOST_DETAILS = 6
 BRIEF_LIMIT = 120
 LINK_LIMIT = 1000
+# Slack says nowhere how long all blocks may be together, and refuses 11,000 characters of text.
+ROOM = 7000
+BRIEF_ROOM = 3000
+BLOCK_COST = 100
 
 _CUT = "…"
 _OVER = "\N{WHITE HEAVY CHECK MARK}"
@@ -36,6 +42,8 @@ _MARKS = {
     Severity.ERROR: "\N{LARGE ORANGE CIRCLE}",
     Severity.CRITICAL: "\N{LARGE RED CIRCLE}",
 }
+# What it means and what went before; then come the numbers of the check.
+_FIRST_DETAILS = ("impact", "affected", "earlier", "was", "now", "incidents")
 _ORDER = (AlertState.FIRING, AlertState.NOTICE, AlertState.RESOLVED)
 _NOUNS = {
     AlertState.FIRING: "in trouble",
@@ -47,13 +55,8 @@ _NOUNS = {
 def message(alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:
     """The body of one message for all `alerts`, of which there is at least one; `now` is UTC."""
     ordered = sorted(alerts, key=lambda each: (_ORDER.index(each.state), -each.severity.gravity))
-    full, brief = ordered[:FULL_ALERTS], ordered[FULL_ALERTS:]
-    several = len(ordered) > 1
-    texts = [f"*{_counts(ordered)}*"] if several else []
-    texts += [_full(alert, now, placed=not several) for alert in full]
-    texts += _packed([_brief(alert) for alert in brief[:BRIEF_ALERTS]])
-    if len(brief) > BRIEF_ALERTS:
-        texts.append(f"and {len(brief) - BRIEF_ALERTS} more")
+    head = [f"*{_counts(ordered)}*"] if len(ordered) > 1 else []
+    texts = [*head, *_told(ordered, now)]
     return {
         "text": _notification(ordered),
         "blocks": [*map(_section, texts), *_foot(ordered[0])],
@@ -74,6 +77,30 @@ def escaped(text: object, limit: int) -> str:
     return cut + _CUT
 
 
+def shortened(alert: Alert) -> Alert:
+    """The alert without what no message would show of it, to be kept for a later one."""
+    pairs = _pairs(alert)
+    details = {
+        clean(name)[:DETAIL_LIMIT]: clean(_value(value))[:DETAIL_LIMIT]
+        for name, value in pairs[:MOST_DETAILS]
+    }
+    return replace(
+        alert,
+        title=_title(alert)[:TITLE_LIMIT],
+        summary=clean(alert.summary)[:SUMMARY_LIMIT],
+        details=MappingProxyType(details),
+        service=clean(alert.service)[:TITLE_LIMIT],
+        environment=clean(alert.environment)[:TITLE_LIMIT],
+        instance=clean(alert.instance)[:TITLE_LIMIT],
+        dashboard_url=_kept_link(alert.dashboard_url),
+        runbook_url=_kept_link(alert.runbook_url),
+    )
+
+
+def _kept_link(url: str | None) -> str | None:
+    return url if url and _is_whole(url) else None
+
+
 def _notification(alerts: Sequence[Alert]) -> str:
     """What a phone shows: where, what, and how bad."""
     first, *others = alerts
@@ -92,6 +119,31 @@ def _counts(alerts: Sequence[Alert]) -> str:
 def _tally(alerts: Sequence[Alert]) -> str:
     counts = [(sum(alert.state is state for alert in alerts), state) for state in _ORDER]
     return ", ".join(f"{count} {_NOUNS[state]}" for count, state in counts if count)
+
+
+def _told(ordered: Sequence[Alert], now: datetime) -> list[str]:
+    """What is said of the alerts: of the first ones all, of more of them a line, then how many."""
+    several = len(ordered) > 1
+    full, room = [_full(ordered[0], now, placed=not several)], ROOM
+    for alert in ordered[1:FULL_ALERTS]:
+        text = _full(alert, now, placed=False)
+        if _cost(full) + len(text) + BLOCK_COST > room - BRIEF_ROOM:
+            break
+        full.append(text)
+    room -= _cost(full)
+    lines: list[str] = []
+    for alert in ordered[len(full) :][:BRIEF_ALERTS]:
+        line = _brief(alert)
+        room -= len(line) + 1
+        if room < BLOCK_COST:
+            break
+        lines.append(line)
+    left = len(ordered) - len(full) - len(lines)
+    return [*full, *_packed(lines), *([f"and {left} more"] if left else [])]
+
+
+def _cost(texts: Sequence[str]) -> int:
+    return sum(len(text) + BLOCK_COST for text in texts)
 
 
 def _full(alert: Alert, now: datetime, *, placed: bool) -> str:
@@ -143,11 +195,17 @@ def _moment(time: datetime, now: datetime) -> str:
 
 
 def _details(alert: Alert) -> Iterator[str]:
-    pairs = list(alert.details.items())
+    pairs = _pairs(alert)
     for name, value in pairs[:MOST_DETAILS]:
         yield f"• {escaped(f'{name}: {_value(value)}', DETAIL_LIMIT)}"
     if len(pairs) > MOST_DETAILS:
         yield f"• and {len(pairs) - MOST_DETAILS} more"
+
+
+def _pairs(alert: Alert) -> list[tuple[str, object]]:
+    """The details, those first that a reader needs first."""
+    first = {name: alert.details[name] for name in _FIRST_DETAILS if name in alert.details}
+    return list({**first, **alert.details}.items())
 
 
 def _value(value: object) -> str:

@@ -1,189 +1,148 @@
-"""Slack, by an incoming webhook.
+"""Slack, by an incoming webhook or by a bot's token.
 
-slack_sdk's synchronous client is used, in a thread: the asynchronous one needs aiohttp. Its own
-retries are off, for they never try again after most errors, and write the webhook's URL, which is
-a secret, to the log; when to try again is the outbox's affair.
+slack_sdk's synchronous clients are used, in a thread: the asynchronous ones need aiohttp. Their
+own retries are off, for they never try again after most errors, and write the webhook's URL, which
+is a secret, to the log; when to try again is the outbox's affair.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
-from http.client import RemoteDisconnected
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Protocol
 
 from holistic_asgi_monitor.model import Alert, ConfigurationError, MissingExtraError
+from holistic_asgi_monitor.notifiers.addresses import is_private_way, refuse_wrong_timeout
 from holistic_asgi_monitor.notifiers.blocks import message
 from holistic_asgi_monitor.notifiers.errors import DeliveryError
+from holistic_asgi_monitor.notifiers.slack_answers import judged, unanswered
+from holistic_asgi_monitor.notifiers.slack_bot import Bot
+from holistic_asgi_monitor.notifiers.slack_threads import Threads
 from holistic_asgi_monitor.notifiers.threads import OneThread
 
 if TYPE_CHECKING:
     from slack_sdk.webhook import WebhookClient
 
-__all__ = ("Slack", "judged")
+__all__ = ("Slack",)
 
-_REASON = re.compile(r"[a-z][a-z_]{0,60}")
-_HOPELESS = frozenset(
-    {
-        "action_prohibited",
-        "channel_is_archived",
-        "channel_not_found",
-        "invalid_blocks",
-        "invalid_payload",
-        "invalid_token",
-        "no_service",
-        "no_service_id",
-        "no_team",
-        "no_text",
-        "posting_to_general_channel_denied",
-        "team_disabled",
-        "too_many_attachments",
-        "user_not_found",
-    }
-)
+API_URL = "https://slack.com/api/"
+
+_WORD = re.compile(r"[\x21-\x7e]+")
+_CHANNEL = re.compile(r"[^\s\x00-\x1f\x7f]{1,100}")
+
+
+class _Way(Protocol):
+    """How alerts come to Slack; called in a thread."""
+
+    def deliver(self, alerts: Sequence[Alert]) -> DeliveryError | None:
+        """Deliver; what stood in the way is given back and not raised.
+
+        So no secret hangs on it.
+        """
+        ...
 
 
 class Slack:
-    """Posts alerts to a Slack channel by its incoming webhook, all of one delivery together.
+    """Posts alerts to a Slack channel.
 
-    `webhook_url` begins with https:// (or, for tests, is on this machine); `timeout` is in
-    seconds. It needs the extra `slack`: without it, MissingExtraError. A wrong argument is a
-    ConfigurationError.
+    Either by its incoming webhook, `Slack(webhook_url)`, or as a bot, `Slack(token=..., channel=
+    ...)`. All that is new in a delivery is one message. A bot answers its alarms in their threads,
+    posts what must be seen (worse, over) to the channel too, and edits an alarm that is over; it
+    needs the scope `chat:write`, and to be in the channel.
+
+    Addresses begin with https:// (or, for tests, are on this machine); `timeout` is in seconds,
+    for a whole delivery. It needs the extra `slack`: without it, MissingExtraError. A wrong
+    argument is a ConfigurationError.
     """
 
-    def __init__(self, webhook_url: str, *, name: str = "slack", timeout: float = 10.0) -> None:
-        _refuse_wrong(webhook_url, timeout)
+    def __init__(
+        self,
+        webhook_url: str | None = None,
+        *,
+        token: str | None = None,
+        channel: str | None = None,
+        name: str = "slack",
+        timeout: float = 10.0,
+        api_url: str = API_URL,
+    ) -> None:
         self.name = name
-        self.timeout = float(timeout)
-        self._client = _client(webhook_url, self.timeout)
+        self.timeout = refuse_wrong_timeout(timeout, "notifiers.Slack")
+        self._threads = Threads(channel or "")
+        self._way: _Way
+        if token is None and channel is None:
+            _refuse_wrong_address(webhook_url, "webhook_url")
+            self._way = _Webhook(str(webhook_url), self.timeout)
+        else:
+            _refuse_wrong_bot(webhook_url, token, channel)
+            _refuse_wrong_address(api_url, "api_url")
+            self._way = Bot(str(token), api_url, self._threads, timeout=self.timeout)
         self._thread = OneThread(f"holistic-asgi-monitor {name}")
 
     def __repr__(self) -> str:
+        if self._threads.channel:
+            return f"{type(self).__name__}(token=..., channel={self._threads.channel!r})"
         return f"{type(self).__name__}(webhook_url=..., name={self.name!r})"
 
     async def send(self, alerts: Sequence[Alert]) -> None:
-        """Post the alerts in one message; DeliveryError where Slack did not take it."""
+        """Post the alerts; DeliveryError where Slack did not take them."""
         if not alerts:
             return
-        body = message(alerts, datetime.now(UTC))
-        failure = await self._thread.call(partial(self._post, body))
+        failure = await self._thread.call(partial(self._way.deliver, alerts))
         if failure is not None:
             raise failure
 
-    def _post(self, body: dict[str, Any]) -> DeliveryError | None:
-        """Post, and judge the answer; given back and not raised, so that no URL hangs on it."""
+    def state(self) -> dict[str, Any]:
+        """What `restore` takes after a restart, as JSON values: a bot's open threads."""
+        return self._threads.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Remember what `state` gave; nothing of another channel, nor what it did not give."""
+        self._threads.restore(state)
+
+
+class _Webhook:
+    """The way by a webhook, which answers `ok` and gives nothing to answer to."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self._client = _client(url, timeout)
+        self._timeout = timeout
+
+    def deliver(self, alerts: Sequence[Alert]) -> DeliveryError | None:
+        """Post the alerts in one message."""
         try:
-            response = self._client.send_dict(body)
+            response = self._client.send_dict(message(alerts, datetime.now(UTC)))
         except Exception as error:
             # Whatever urllib and the client raise; their texts may hold the URL.
-            return _unanswered(error, self.timeout)
+            return unanswered(error, self._timeout)
         return judged(response.status_code, response.body, response.headers, datetime.now(UTC))
 
 
-def judged(
-    status: int, body: str | None, headers: Mapping[str, Any], now: datetime
-) -> DeliveryError | None:
-    """What an answer of a webhook means; None where Slack took the message."""
-    said = (body or "").strip()
-    if status == 200 and said == "ok":
-        return None
-    reason = f" {said}" if _REASON.fullmatch(said) else ""
-    busy = status in {408, 429}
-    return DeliveryError(
-        f"Slack answered {status}{reason}",
-        retry_after=_asked_wait(headers, said, now) if busy or status >= 500 else None,
-        permanent=not busy and (400 <= status < 500 or (status == 200 and said in _HOPELESS)),
-    )
-
-
-def _unanswered(error: Exception, timeout: float) -> DeliveryError:
-    if isinstance(error, URLError):
-        kind = type(error.reason).__name__ if isinstance(error.reason, Exception) else "no route"
-        return DeliveryError(f"Slack could not be reached ({kind})")
-    if isinstance(error, TimeoutError):
-        return DeliveryError(f"Slack did not answer within {timeout:g} s", ambiguous=True)
-    kind = type(error).__name__
-    if isinstance(error, RemoteDisconnected | ConnectionError):
-        return DeliveryError(f"Slack closed the connection without an answer ({kind})")
-    return DeliveryError(f"Slack's answer could not be read ({kind})", ambiguous=True)
-
-
-def _asked_wait(headers: Mapping[str, Any], body: str, now: datetime) -> float | None:
-    """The seconds to wait that `Retry-After` asks for, else the body; None where neither does."""
-    named = (str(value) for name, value in headers.items() if name.lower() == "retry-after")
-    value = next(named, "").strip()
-    seconds = _number(value)
-    if seconds is None:
-        seconds = _seconds_until(value, now)
-    return seconds if seconds is not None else _wait_in_body(body)
-
-
-def _number(value: object) -> float | None:
-    try:
-        seconds = float(str(value))
-    except ValueError:
-        return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _seconds_until(date: str, now: datetime) -> float | None:
-    try:
-        moment = parsedate_to_datetime(date)
-    except (ValueError, OverflowError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
-
-
-def _wait_in_body(body: str) -> float | None:
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return _number(answer.get("retry_after")) if isinstance(answer, dict) else None
-
-
-def _refuse_wrong(url: object, timeout: object) -> None:
-    if not _is_accepted(url):
+def _refuse_wrong_address(url: object, argument: str) -> None:
+    if not is_private_way(url):
         raise ConfigurationError(
-            "The webhook_url of notifiers.Slack is not shown and refused: it must be the whole "
-            "address that Slack gives, which begins with https://."
-        )
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 300:
-        raise ConfigurationError(
-            f"The timeout of notifiers.Slack is {timeout!r}: it must be a number of seconds above "
-            "0 and at most 300."
+            f"The {argument} of notifiers.Slack is not shown and refused: it must be the whole "
+            "address that Slack gives, which begins with https://; or give token and channel."
         )
 
 
-def _is_accepted(url: object) -> bool:
-    """Whether it is an address that a secret may be sent to: by TLS, or within this machine."""
-    if not isinstance(url, str) or not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
-        return False
-    try:
-        parts = urlsplit(url)
-        sound = parts.port != 0 and bool(parts.hostname) and "@" not in parts.netloc
-    except ValueError:
-        return False
-    local = parts.scheme == "http" and _is_loopback(parts.hostname or "")
-    return sound and (parts.scheme == "https" or local)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _refuse_wrong_bot(webhook_url: object, token: object, channel: object) -> None:
+    if webhook_url is not None:
+        raise ConfigurationError(
+            "notifiers.Slack takes either a webhook_url, or a token and a channel, not both."
+        )
+    if not isinstance(token, str) or not _WORD.fullmatch(token):
+        raise ConfigurationError(
+            "The token of notifiers.Slack is not shown and refused: it must be that of a bot, "
+            "such as xoxb-..."
+        )
+    if not isinstance(channel, str) or not _CHANNEL.fullmatch(channel):
+        raise ConfigurationError(
+            f"The channel of notifiers.Slack is {str(channel)[:100]!r}: it must be the name or the "
+            "id of a channel, such as #alerts or C0123456789."
+        )
 
 
 def _client(url: str, timeout: float) -> WebhookClient:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -12,16 +13,28 @@ from urllib.parse import parse_qs
 from starlette.types import Receive, Scope, Send
 
 from holistic_asgi_monitor.failures import described
+from holistic_asgi_monitor.history.store import StoreError
 from holistic_asgi_monitor.metrics.exposition import Page
 from holistic_asgi_monitor.model import Report, Status
 from holistic_asgi_monitor.settings import Settings
 from holistic_asgi_monitor.web.access import Access, Area, Verdict
+from holistic_asgi_monitor.web.documents import in_pieces, written
+from holistic_asgi_monitor.web.history.asking import WrongParameterError, asked, parameters_of
+from holistic_asgi_monitor.web.history.curve import Curve, Source, as_csv, as_json, curve
+from holistic_asgi_monitor.web.orders import (
+    ClientGoneError,
+    Orders,
+    RefusedError,
+    ordered,
+    refuse_foreign_page,
+)
 
 __all__ = ("Answer", "Endpoints", "Sources")
 
 _logger = logging.getLogger("holistic_asgi_monitor")
 
 _READING = ("GET", "HEAD")
+_ORDERING = ("POST",)
 _IETF = "application/health+json"
 _IETF_STATUS = {
     Status.HEALTHY: "pass",
@@ -45,8 +58,7 @@ class Answer:
     @classmethod
     def of(cls, values: Any, status: int = 200, content_type: str = "application/json") -> Answer:
         """A response of JSON values."""
-        body = json.dumps(values, ensure_ascii=False, separators=(",", ":"), default=str)
-        return cls(status, (body.encode("utf-8", "replace"),), content_type)
+        return cls(status, (written(values),), content_type)
 
     @classmethod
     def sentence(
@@ -65,31 +77,46 @@ class Sources:
     last_report: Callable[[], Report | None]
     page: Callable[..., Awaitable[Page]]
     stats: Callable[[], Awaitable[Mapping[str, Any]]]
+    history: Source
     alerts: Callable[[], Mapping[str, Any]]
     ready: Callable[[], bool]
+    orders: Orders
 
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """One of our paths: what it falls under, and what answers."""
+    """One of our paths: what it falls under, and what answers.
+
+    One with an `order` takes POST, and gives what came of the JSON object that was sent.
+    """
 
     area: Area
-    respond: Callable[[Scope, Verdict], Awaitable[Answer]]
+    respond: Callable[[Scope, Verdict], Awaitable[Answer]] | None = None
+    order: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
 
 class Endpoints:
-    """Answers our own paths; `paths` holds each of them, with and without a trailing slash."""
+    """Answers our own paths; `paths` holds each of them, with and without a trailing slash.
 
-    def __init__(self, settings: Settings, sources: Sources) -> None:
+    `clock` gives UTC epoch seconds.
+    """
+
+    def __init__(
+        self, settings: Settings, sources: Sources, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._access = Access(settings)
         self._sources = sources
+        self._clock = clock
         self.paths: dict[str, _Route] = {}
         self._add_health(settings.health_path)
         if settings.metrics_path:
             self._add(settings.metrics_path, Area.METRICS, self._metrics)
         if settings.prefix:
             self._add(f"{settings.prefix}/stats", Area.PRIVATE, self._stats)
+            self._add(f"{settings.prefix}/history", Area.PRIVATE, self._history)
             self._add(f"{settings.prefix}/alerts", Area.PRIVATE, self._alerts)
+            self._add_order(f"{settings.prefix}/maintenance", sources.orders.maintenance)
+            self._add_order(f"{settings.prefix}/silence", sources.orders.silence)
 
     @property
     def explanation(self) -> str:
@@ -105,17 +132,25 @@ class Endpoints:
 
     async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request for `path`, one of `paths`."""
-        await _respond(await self._answer(self.paths[path], scope), scope, send)
+        with suppress(ClientGoneError):
+            await _respond(await self._answer(self.paths[path], scope, receive), scope, send)
 
-    async def _answer(self, route: _Route, scope: Scope) -> Answer:
-        if scope["method"] not in _READING:
-            allow = ((b"allow", b"GET, HEAD"),)
-            return Answer.sentence(405, "Only GET and HEAD are allowed here.", allow)
+    async def _answer(self, route: _Route, scope: Scope, receive: Receive) -> Answer:
+        allowed = _READING if route.order is None else _ORDERING
+        if scope["method"] not in allowed:
+            allow = ((b"allow", ", ".join(allowed).encode()),)
+            only = " and ".join(allowed) + (" is" if len(allowed) == 1 else " are")
+            return Answer.sentence(405, f"Only {only} allowed here.", allow)
         try:
             verdict = self._access.judge(scope, route.area)
             if not verdict.allowed:
                 return Answer.sentence(verdict.status, verdict.sentence, verdict.headers)
+            if route.order is not None:
+                return await _carried_out(route.order, scope, receive)
+            assert route.respond is not None
             return await route.respond(scope, verdict)
+        except ClientGoneError:
+            raise
         except Exception as error:
             # The page is ours, the application behind it is not to know.
             _logger.error("The monitor could not answer a page: %s", described(error))
@@ -132,6 +167,11 @@ class Endpoints:
         self, path: str, area: Area, respond: Callable[[Scope, Verdict], Awaitable[Answer]]
     ) -> None:
         self.paths[path] = self.paths[f"{path}/"] = _Route(area, respond)
+
+    def _add_order(
+        self, path: str, order: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    ) -> None:
+        self.paths[path] = self.paths[f"{path}/"] = _Route(Area.PRIVATE, order=order)
 
     async def _health(self, scope: Scope, verdict: Verdict) -> Answer:
         report = await self._sources.report()
@@ -163,10 +203,42 @@ class Endpoints:
         return Answer(200, tuple(page.pieces), page.content_type, tuple(headers))
 
     async def _stats(self, scope: Scope, verdict: Verdict) -> Answer:
-        return Answer.of(await self._sources.stats())
+        stats = await self._sources.stats()
+        return Answer(200, (b"".join([piece async for piece in in_pieces(stats)]),))
+
+    async def _history(self, scope: Scope, verdict: Verdict) -> Answer:
+        try:
+            wanted = asked(parameters_of(scope.get("query_string", b"")), self._clock())
+            found = await curve(wanted, self._sources.history)
+        except WrongParameterError as error:
+            return Answer.sentence(400, str(error))
+        except StoreError as error:
+            return Answer.sentence(503, f"History cannot be read now: {error}.")
+        return await (_csv if wanted.format == "csv" else _json)(found)
 
     async def _alerts(self, scope: Scope, verdict: Verdict) -> Answer:
         return Answer.of(self._sources.alerts())
+
+
+async def _carried_out(
+    order: Callable[[Mapping[str, Any]], Mapping[str, Any]], scope: Scope, receive: Receive
+) -> Answer:
+    """What comes of the order that a request carries; `ClientGoneError` where its client left."""
+    try:
+        refuse_foreign_page(_header(scope, b"sec-fetch-site"))
+        return Answer.of(order(await ordered(receive, _header(scope, b"content-type"))))
+    except RefusedError as error:
+        return Answer.sentence(error.status, str(error))
+
+
+async def _json(found: Curve) -> Answer:
+    return Answer(200, (b"".join([piece async for piece in as_json(found)]),))
+
+
+async def _csv(found: Curve) -> Answer:
+    name = f'attachment; filename="{found.metric}.csv"'.encode()
+    body = b"".join([piece async for piece in as_csv(found)])
+    return Answer(200, (body,), "text/csv; charset=utf-8", ((b"content-disposition", name),))
 
 
 def _word(*, serving: bool) -> Answer:

@@ -25,7 +25,7 @@ from typing import Any
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from holistic_asgi_monitor.failures import described
+from holistic_asgi_monitor.failures import described, own_place
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.series import METHODS, PENDING_LENGTH, Target
 from holistic_asgi_monitor.usage.tracking import Company, Tracker
@@ -122,12 +122,16 @@ def _codes(error: BaseException) -> set[CodeType]:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An exception of the application: when (UTC), where, and its type; never its text."""
+    """An exception of the application: when (UTC), where, and its type; never its text.
+
+    `place` is the last line of the application's own code that it passed, empty where unknown.
+    """
 
     time: datetime
     method: str
     endpoint: str
     type: str
+    place: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The failure as JSON values."""
@@ -136,7 +140,7 @@ class Failure:
             "method": self.method,
             "endpoint": self.endpoint,
             "type": self.type,
-            "message": f"{self.type} in {self.method} {self.endpoint}",
+            "message": f"{self.type} at {self.place}" if self.place else self.type,
         }
 
 
@@ -243,7 +247,7 @@ class RequestPath:
         kind = type(error).__name__
         self.catalogue.errors.inc("app", kind)
         where = self.series.label(endpoint)
-        self.failures.append(Failure(datetime.now(UTC), method, where, kind))
+        self.failures.append(Failure(datetime.now(UTC), method, where, kind, own_place(error)))
 
     def fault(self, part: str) -> None:
         """Count and, once, log a failure of our own that was kept from a request; never raises."""

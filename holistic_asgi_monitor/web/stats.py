@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from heapq import nlargest
 from typing import Any
 
+import anyio.lowlevel
+
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
-from holistic_asgi_monitor.metrics.windows import WINDOWS, Window, Windows
+from holistic_asgi_monitor.metrics.slowest import SLOWEST_KEPT, Slow
+from holistic_asgi_monitor.metrics.windows import WINDOWS, EndpointDay, Window, Windows
 from holistic_asgi_monitor.model import Report
 from holistic_asgi_monitor.web.requests import Failure
+from holistic_asgi_monitor.web.trend import Trend
 
 __all__ = ("Identity", "Statistics")
 
 _QUANTILES = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
+_AT_ONCE = 50
+_OF_ALERTS = ("open", "recent", "maintenance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Reads every part at the time of the call; `clock` gives monotonic seconds."""
+    """Reads every part at the time of the call; `clock` gives monotonic seconds.
+
+    `trend` gives None where no history can be read.
+    """
 
     identity: Identity
     catalogue: Catalogue
@@ -51,32 +61,42 @@ class Statistics:
     started: float
     report: Callable[[], Report | None]
     system: Callable[[], Mapping[str, Any]]
+    database: Callable[[], Mapping[str, int] | None]
     users: Callable[[], Mapping[str, int]]
     failures: Callable[[], list[Failure]]
     alerts: Callable[[], Mapping[str, Any]]
+    trend: Callable[[], Awaitable[Trend | None]]
 
     async def as_dict(self) -> dict[str, Any]:
         """The statistics as JSON values; yields to the loop while it adds up endpoints."""
         now = self.clock()
         report = self.report()
+        trend = await self.trend()
         return self.identity.as_dict() | {
             "uptime_seconds": round(now - self.started, 3),
             "health": report.as_dict() if report else None,
-            "requests": await self._requests(now),
+            "requests": await self._requests(now, trend),
+            "trend": trend.as_dict() if trend else None,
             "system": dict(self.system()),
+            "database": self.database(),
             "users": dict(self.users()),
             "features": self._features(),
-            "errors": [failure.as_dict() for failure in self.failures()],
-            "alerts": dict(self.alerts()),
+            "errors": [failure.as_dict() for failure in reversed(self.failures())],
+            "slow_requests": self._slow_requests(now),
+            "alerts": {name: self.alerts()[name] for name in _OF_ALERTS},
         }
 
-    async def _requests(self, now: float) -> dict[str, Any]:
+    async def _requests(self, now: float, trend: Trend | None) -> dict[str, Any]:
         series = self.catalogue.series
-        windows = {name: _window(self.windows.window(span, now)) for name, span in WINDOWS.items()}
-        endpoints = [
-            {"method": day.method, "endpoint": day.endpoint, **_endpoint(day.window)}
-            async for day in self.windows.endpoints(now)
-        ]
+        for number, _ in enumerate(series.one_by_one()):
+            # What follows folds all endpoints at once, and finds little left to fold.
+            if number % _AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
+        windows = {}
+        for name, span in WINDOWS.items():
+            windows[name] = _window(self.windows.window(span, now))
+            await anyio.lowlevel.checkpoint()
+        endpoints = [_endpoint(day, trend) async for day in self.windows.endpoints(now)]
         endpoints.sort(key=lambda row: row["count"], reverse=True)
         return {
             "total": sum(found.count for found in list(series.endpoints.values())),
@@ -84,6 +104,14 @@ class Statistics:
             "windows": windows,
             "endpoints": endpoints,
         }
+
+    def _slow_requests(self, now: float) -> list[dict[str, Any]]:
+        """Those answered in one piece come first into the hundred: a stream is long by nature."""
+        series = self.catalogue.series
+        plain = series.slowest.of_last_day()
+        streamed = series.slowest_streamed.of_last_day()[: SLOWEST_KEPT - len(plain)]
+        wall = datetime.now(UTC)
+        return [_slow(each, wall, now) for each in nlargest(SLOWEST_KEPT, [*plain, *streamed])]
 
     def _features(self) -> list[dict[str, Any]]:
         uses = sorted(self.catalogue.feature_uses.values.items(), key=lambda item: -item[1])
@@ -103,12 +131,27 @@ def _window(window: Window) -> dict[str, Any]:
     }
 
 
-def _endpoint(window: Window) -> dict[str, Any]:
+def _endpoint(day: EndpointDay, trend: Trend | None) -> dict[str, Any]:
+    window = day.window
     return {
+        "method": day.method,
+        "endpoint": day.endpoint,
         "count": window.count,
         "errors": window.errors,
         "error_rate_percent": round(window.error_percent, 4),
         **_quantiles(window),
+        "trend": trend.rows(day.method, day.endpoint) if trend else None,
+    }
+
+
+def _slow(slow: Slow, wall: datetime, now: float) -> dict[str, Any]:
+    return {
+        "time": (wall - timedelta(seconds=now - slow.noted)).isoformat(),
+        "method": slow.method,
+        "endpoint": slow.endpoint,
+        "status": slow.status,
+        "duration_ms": round(slow.nanoseconds / 1_000_000, 3),
+        "streamed": slow.streamed,
     }
 
 

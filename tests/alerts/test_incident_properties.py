@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from holistic_asgi_monitor.alerts.condition import Belief, Incident
 from holistic_asgi_monitor.alerts.incidents import Draft, Incidents, Policy
+from holistic_asgi_monitor.alerts.quiet import Silence, Window
 from holistic_asgi_monitor.alerts.telling import alert_of
 from holistic_asgi_monitor.model import Alert, AlertState
-from tests.alerts.rounds import NOON, seen
+from tests.alerts.rounds import NOON, Reader, seen
 
 KEYS = {"db": (), "pay": ("db",), "disk": ()}
 CHANNELS = ("one", "two")
@@ -189,3 +190,79 @@ def test_nothing_is_remembered_for_ever(policy: Policy, rounds: list[Round]) -> 
 
     assert world.incidents._conditions == {}
     assert world.incidents._told == {channel: {} for channel in CHANNELS}
+
+
+class Quieted(World):
+    """A world with maintenance and silences, in which nothing is delivered that is held back."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(policy)
+        self._windows: list[int] = []
+
+    def order(self, what: str) -> None:
+        quiet = self.incidents.quiet
+        if what == "begin":
+            self._windows.append(quiet.begin(Window("deploy", self.now, self.now + 300)))
+        elif what == "end" and self._windows:
+            quiet.end(self._windows.pop(0), self.now)
+        elif what in KEYS:
+            severity = self.incidents.severity(what)
+            quiet.silence(what, Silence(self.now + 500, severity))
+
+    def _arrive(self, channel: str) -> None:
+        quiet = self.incidents.quiet
+        known = len(self.readers[channel].alerts)
+        began_before = bool(self._under_way.get(channel))
+        super()._arrive(channel)
+        if quiet.active(self.now) and not began_before:
+            assert len(self.readers[channel].alerts) == known
+
+
+ORDERS = st.sampled_from(["begin", "begin", "end", "end", "db", "pay", *["nothing"] * 6])
+
+
+@settings(max_examples=250)
+@given(policy=POLICIES, rounds=st.lists(st.tuples(ROUNDS, ORDERS), max_size=50))
+def test_what_was_held_back_is_told_when_it_is_over_and_makes_sense_then(
+    policy: Policy, rounds: list[tuple[Round, str]]
+) -> None:
+    world = Quieted(policy)
+    for each, order in rounds:
+        world.order(order)
+        world.pass_round(each)
+    world.settle("c", rounds=40)
+    for reader in world.readers.values():
+        assert Belief.CALM not in {reader.believed["db"], reader.believed["disk"]}
+
+    world.settle(".", rounds=60)
+    for reader in world.readers.values():
+        assert set(reader.believed.values()) == {Belief.CALM}
+        for key, incident in world.incidents.recent:
+            assert incident.silent or reader.knows(key, incident)
+
+
+@settings(max_examples=150)
+@given(policy=POLICIES, rounds=st.lists(ROUNDS, max_size=40))
+def test_in_maintenance_nothing_at_all_is_told(policy: Policy, rounds: list[Round]) -> None:
+    world = World(policy)
+    world.incidents.quiet.begin(Window("deploy", 0.0, 1e9))
+    for each in rounds:
+        world.pass_round(each)
+    assert [reader.alerts for reader in world.readers.values()] == [[], []]
+
+
+MOST_IN_AN_HOUR = 30
+"""Of one key: every 20 minutes two incidents, flapping and its end, each of them getting worse."""
+
+
+@settings(max_examples=150)
+@given(marks=st.text(alphabet="..ddcc?u", min_size=1, max_size=40), times=st.integers(1, 12))
+@example(marks="ddcc.." * 3 + "." * 32, times=6)
+@example(marks="ddc.." * 3 + "." * 30, times=6)
+@example(marks="dc" * 20, times=12)
+def test_whatever_a_check_does_an_hour_has_so_many_messages_at_most(marks: str, times: int) -> None:
+    reader = Reader()
+    reader.rounds((marks * times)[:480])
+    moments = [now for now, alerts in reader.messages for _ in alerts]
+    fullest = max((sum(now <= each < now + 3600 for each in moments) for now in moments), default=0)
+    assert fullest <= MOST_IN_AN_HOUR

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +58,10 @@ TRACES: list[tuple[str, int, Bad, Bad, list[str]]] = [
 ]
 
 
+RECOMMENDED = [0, 2, 2, 1, 2, 7, 3, 8, 4, 5]
+"""The most messages that each trace may give."""
+
+
 @pytest.mark.parametrize(
     ("rounds", "bad", "down", "reasons"),
     [row[1:] for row in TRACES],
@@ -78,3 +84,13 @@ def test_an_alarm_comes_with_the_second_bad_round() -> None:
     reader.rounds("...ccc")
 
     assert [now for now, _ in reader.messages] == [4 * ROUND]
+
+
+def test_the_document_shows_how_many_messages_each_trace_gives_and_none_gives_more() -> None:
+    """Its last column is ours; `RECOMMENDED` is what was reached before, in a simulation."""
+    text = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text("utf-8")
+    table = text.split("| What happens |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    shown = [int(re.findall(r"\d+", row)[-1]) for row in table]
+
+    assert shown == [len(reasons) for *_, reasons in TRACES]
+    assert all(ours <= most for ours, most in zip(shown, RECOMMENDED, strict=True))

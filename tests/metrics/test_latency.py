@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holistic_asgi_monitor.metrics.latency import Bounds, merge
+from holistic_asgi_monitor.metrics.latency import FIRST, LAST, Bounds, exponent, merge, quantile
 
 CLASSIC = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 BOUNDS = Bounds(CLASSIC)
@@ -104,3 +104,78 @@ def test_exported_bounds_may_lie_beyond_the_exponential_ones():
         far.observe(cells, round(seconds * 1e9))
 
     assert far.classic(cells) == [1, 3, 4]
+
+
+def together(*sparse):
+    """Counts by index added up, as history does."""
+    summed: dict[int, int] = {}
+    for each in sparse:
+        for index, count in each.items():
+            summed[index] = summed.get(index, 0) + count
+    return summed
+
+
+@pytest.mark.parametrize("q", [0.5, 0.9, 0.95, 0.99, 0.999])
+@pytest.mark.parametrize("processes", [1, 7])
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_quantiles_of_merged_processes_are_within_1_1_percent(name, processes, q):
+    """Each process may have other `le`s: what is kept for long does not know them."""
+    draw = random.Random(11)
+    values = sorted(max(20_000, round(DISTRIBUTIONS[name](draw) * 1e9)) for _ in range(5_000))
+    parts = []
+    for number in range(processes):
+        bounds = Bounds((0.01 + number / 1000, 0.5))
+        cells = bounds.cells()
+        for value in values[number::processes]:
+            bounds.observe(cells, value)
+        parts.append(bounds.sparse(cells))
+
+    exact = values[int(q * (len(values) - 1))] / 1e9
+    assert quantile(together(*parts), q) == pytest.approx(exact, rel=0.011)
+
+
+@given(DURATIONS, DURATIONS)
+def test_sparse_counts_merge_like_the_cells(ours, theirs):
+    merged = filled(ours)
+    merge(merged, filled(theirs))
+
+    assert BOUNDS.sparse(merged) == together(
+        BOUNDS.sparse(filled(ours)), BOUNDS.sparse(filled(theirs))
+    )
+
+
+@given(DURATIONS)
+def test_the_classic_bounds_leave_no_trace_in_sparse_counts(values):
+    plain = Bounds(())
+    cells = plain.cells()
+    for value in values:
+        plain.observe(cells, value)
+
+    assert plain.sparse(cells) == BOUNDS.sparse(filled(values))
+
+
+@given(DURATIONS)
+def test_sparse_counts_lose_no_observation_and_ascend(values):
+    sparse = BOUNDS.sparse(filled(values))
+
+    assert sum(sparse.values()) == len(values)
+    assert list(sparse) == sorted(sparse)
+    assert all(FIRST <= index <= LAST + 1 for index in sparse)
+
+
+@given(st.integers(min_value=0, max_value=10**15))
+def test_a_single_duration_has_the_index_that_its_cell_has(nanoseconds):
+    (index,) = BOUNDS.sparse(filled([nanoseconds]))
+
+    assert abs(index - exponent(nanoseconds)) <= (nanoseconds in BOUNDS.upper)
+
+
+def test_no_sparse_quantile_of_nothing():
+    assert quantile({}, 0.5) is None
+
+
+@pytest.mark.parametrize("nanoseconds", [0, 10**15])
+def test_beyond_the_bounds_sparse_counts_give_the_nearest_one(nanoseconds):
+    nearest = BOUNDS.quantile(filled([nanoseconds]), 0.5)
+
+    assert quantile(BOUNDS.sparse(filled([nanoseconds])), 0.5) == pytest.approx(nearest, rel=1e-4)

@@ -20,7 +20,7 @@ from holistic_asgi_monitor import Notifier
 from holistic_asgi_monitor.alerts.outbox import Outbox
 from holistic_asgi_monitor.model import ConfigurationError, MissingExtraError
 from holistic_asgi_monitor.notifiers import DeliveryError, Slack
-from holistic_asgi_monitor.notifiers.slack import judged
+from holistic_asgi_monitor.notifiers.slack_answers import judged
 from holistic_asgi_monitor.settings import Settings
 from tests.alerts.rounds import NOON as START
 from tests.alerts.rounds import seen

@@ -144,6 +144,51 @@ class TestLimits:
         assert all(text["verbatim"] for text in said)
         assert (body["unfurl_links"], body["unfurl_media"]) == (False, False)
 
+    def test_controls_and_marks_that_turn_a_text_are_gone(self) -> None:
+        """Nor does a line end let a text forge a second alert."""
+        evil = "\u202eevil\u202c\u2066x\u2069\u200f\x00\x1b[31m\x07\r\n*forged is critical*\u2028\ud83d"
+        many = [
+            alarm(
+                f"{number}{evil}",
+                title=evil,
+                summary=evil,
+                details={evil: evil},
+                service=evil,
+                environment=evil,
+                instance=evil,
+            )
+            for number in range(12)
+        ]
+        for alerts in (many[:1], many):
+            body = message(alerts, LATER)
+            for text in [body["text"], *texts(body)]:
+                assert not re.search(
+                    r"[\x00-\x09\x0b-\x1f\u200f\u202a-\u202e\u2066-\u2069\u2028]", text
+                )
+                assert "\n*forged" not in text
+                text.encode("utf-8")
+            assert "\n" not in body["text"]
+
+    def test_a_long_text_is_cut_and_the_rest_of_the_message_is_there(self) -> None:
+        body = message([alarm(summary="x" * 5000, runbook_url="https://wiki.example/run")], LATER)
+        said, foot = texts(body)
+
+        assert "Critical, since 12:00:00 UTC" in said
+        assert "x\N{HORIZONTAL ELLIPSIS}\n" in said
+        assert "|Runbook>" in foot
+
+    def test_what_it_means_comes_before_the_numbers_of_the_check(self) -> None:
+        numbers = {f"number {each}": each for each in range(9)}
+        more = {"affected": "shop", "impact": "the app cannot serve without it"}
+        said = texts(message([alarm(details=numbers | more)], LATER))[0].splitlines()
+
+        assert said[3:6] == [
+            "\N{BULLET} impact: the app cannot serve without it",
+            "\N{BULLET} affected: shop",
+            "\N{BULLET} number 0: 0",
+        ]
+        assert said[-1] == "\N{BULLET} and 5 more"
+
     @pytest.mark.parametrize("count", [1, 2, 10, 11, 60, 300])
     def test_many_and_long_alerts_stay_within_them(self, count: int) -> None:
         long = self.HOSTILE + "&" * 5000
@@ -174,6 +219,16 @@ class TestLimits:
 
         assert all(f"check {number} is critical" in said for number in range(60))
         assert "60 in trouble" in body["text"]
+
+    def test_sixty_with_much_to_say_are_counted_and_as_many_as_fit_are_named(self) -> None:
+        long = "word " * 1000
+        body = message([alarm(f"check {n}", summary=long) for n in range(60)], LATER)
+        named = {int(n) for n in re.findall(r"check (\d+) is critical", "\n".join(texts(body)))}
+        (rest,) = re.findall(r"and (\d+) more", "\n".join(texts(body)))
+
+        assert refusal(body) is None
+        assert len(named) >= 20
+        assert len(named) + int(rest) == 60
 
     def test_those_that_find_no_place_are_counted(self) -> None:
         body = message([alarm(f"check {number}") for number in range(100)], LATER)

@@ -193,7 +193,11 @@ class TestEveryPath:
     [
         ("health_path", ["/api/health", "/api/health/simple", "/api/health/ready"], "/metrics"),
         ("metrics_path", ["/metrics"], "/api/health"),
-        ("prefix", ["/api/monitoring/stats", "/api/monitoring/alerts"], "/metrics"),
+        (
+            "prefix",
+            ["/api/monitoring/stats", "/api/monitoring/history", "/api/monitoring/alerts"],
+            "/metrics",
+        ),
     ],
 )
 async def test_an_empty_path_switches_its_endpoints_off(setting, gone, still):
@@ -315,7 +319,7 @@ async def test_stats_say_what_memory_holds():
     assert stats["users"] == {"day": 1, "week": 1, "month": 1}
     assert stats["system"]["memory_bytes"] > 1_000_000
     assert stats["errors"] == []
-    assert set(stats["alerts"]) == {"open", "recent"}
+    assert set(stats["alerts"]) == {"open", "recent", "maintenance"}
     assert "alice" not in json.dumps(stats)
 
 

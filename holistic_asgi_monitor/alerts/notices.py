@@ -1,0 +1,87 @@
+"""The messages of the user's own, which open no incident."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+from holistic_asgi_monitor.alerts.channel import MOST_NOTICES
+from holistic_asgi_monitor.model import Alert, AlertState, Severity
+from holistic_asgi_monitor.plain import plain_details, shortened
+from holistic_asgi_monitor.redaction import Redaction
+
+__all__ = ("Inbox", "notice_of")
+
+_logger = logging.getLogger("holistic_asgi_monitor")
+
+MOST_TITLES = 1000
+LONGEST_TITLE = 300
+
+
+class Inbox:
+    """The messages of the user's own, from any thread, until the loop takes them.
+
+    It lets each pass once in `cooldown` seconds, and keeps the newest ones.
+    """
+
+    def __init__(self, cooldown: float) -> None:
+        self._cooldown = cooldown
+        self._lock = threading.Lock()
+        self._admitted: dict[str, float] = {}
+        self._waiting: deque[Alert] = deque(maxlen=MOST_NOTICES)
+
+    def admit(self, alert: Alert, now: float) -> bool:
+        """Whether the message may pass now; then it waits to be taken."""
+        with self._lock:
+            if now - self._admitted.get(alert.key, -math.inf) < self._cooldown:
+                return False
+            self._admitted.pop(alert.key, None)
+            self._admitted[alert.key] = now
+            if len(self._admitted) > MOST_TITLES:
+                del self._admitted[next(iter(self._admitted))]
+            self._waiting.append(alert)
+            return True
+
+    @property
+    def titles(self) -> dict[str, float]:
+        """When each key passed last, the newest last."""
+        with self._lock:
+            return dict(self._admitted)
+
+    def restore(self, titles: Mapping[str, float]) -> None:
+        """Go on from the `titles` of before a restart."""
+        with self._lock:
+            self._admitted = {**titles, **self._admitted}
+
+    def take(self) -> list[Alert]:
+        """The messages that wait, the oldest first."""
+        with self._lock:
+            taken = list(self._waiting)
+            self._waiting.clear()
+            return taken
+
+
+def notice_of(
+    severity: object, title: object, details: Mapping[str, Any], redaction: Redaction
+) -> Alert:
+    """A message of the user's own, without secrets; it never raises because of what it is given."""
+    title = redaction.text(shortened(str(title), LONGEST_TITLE))
+    if not isinstance(severity, Severity):
+        _logger.warning("An alert of your own needs a Severity; warning is taken")
+        severity = Severity.WARNING
+    return Alert(
+        key=f"notice: {title}",
+        severity=severity,
+        state=AlertState.NOTICE,
+        title=title,
+        summary="",
+        started_at=datetime.now(UTC),
+        details=MappingProxyType(dict(redaction.value(plain_details(details)))),
+        reason="notice",
+    )

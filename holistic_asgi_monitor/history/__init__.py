@@ -1,0 +1,1 @@
+"""What the process has counted, kept: on SQLite, on PostgreSQL, in memory, or not at all."""

@@ -1,0 +1,134 @@
+"""What has happened since the last minute was closed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+from holistic_asgi_monitor.history.codec import pack
+from holistic_asgi_monitor.history.store import UsersSeen
+from holistic_asgi_monitor.history.values import Kind, Row, Series, Sum, Value
+from holistic_asgi_monitor.metrics.latency import exponent
+from holistic_asgi_monitor.model import CheckResult, Status
+
+__all__ = ("Ledger", "seen_on")
+
+NANO = 1_000_000_000
+MOST_SERIES = 20_000
+OVERFLOW = "_overflow"
+
+
+class Ledger:
+    """Adds up, for any thread, until it is asked for what there is.
+
+    Everything that it is told is bounded in the number of its series: what comes beyond them is
+    counted as `_overflow`.
+    """
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+        self._lock = threading.Lock()
+        self._sums: dict[Series, Sum] = {}
+        self._users: dict[str, set[bytes]] = {}
+
+    def add(self, series: Series, value: Value | Sum) -> None:
+        """Add a whole value."""
+        with self._lock:
+            self._sum(series).add(value)
+
+    def note_health(self, results: Mapping[str, CheckResult]) -> None:
+        """What checks said; skipped ones say nothing."""
+        for name, result in results.items():
+            if result.status is Status.SKIPPED:
+                continue
+            with self._lock:
+                _add_result(self._sum(Series(Kind.HEALTH, (name,))), result)
+
+    def note_system(self, resource: str, amount: float | None) -> None:
+        """A sample of `cpu` (percent) or `memory` (bytes) of this instance; None is none."""
+        if amount is not None:
+            number = max(0, round(amount * 1000 if resource == "cpu" else amount))
+            self.add(
+                Series(Kind.SYSTEM, (self._instance, resource)),
+                Value(count=1, total=number, peak=number),
+            )
+
+    def note_lag(self, seconds: float) -> None:
+        """How late the event loop was at one probe."""
+        late = max(0, round(seconds * NANO))
+        self.add(
+            Series(Kind.LAG, (self._instance,)),
+            Value(count=1, total=late, peak=late, cells={exponent(late): 1}),
+        )
+
+    def note_spend(
+        self,
+        model: str,
+        *,
+        status: str,
+        nano_usd: int | None,
+        tokens: Mapping[str, int],
+        endpoint: str = "",
+        feature: str = "",
+    ) -> None:
+        """One call of a model: what it cost in nano-dollars, None where it has no price.
+
+        `tokens` are counts of `input`, `output`, `cached` and `reasoning`.
+        """
+        extra = {**tokens, f"status:{status}": 1, **({"unpriced": 1} if nano_usd is None else {})}
+        self.add(
+            Series(Kind.SPEND, (model, endpoint, feature)),
+            Value(1, int(status != "success"), nano_usd or 0, extra=extra),
+        )
+
+    def note_feature(self, feature: str, uses: int = 1) -> None:
+        """Uses of a feature."""
+        self.add(Series(Kind.FEATURES, (feature,)), Value(count=uses))
+
+    def note_user(self, user: bytes, feature: str = "") -> None:
+        """Somebody was there, or used a feature; `user` is the keyed hash of the id."""
+        with self._lock:
+            self._users.setdefault(feature, set()).add(user)
+
+    def look(self, minute: int, wanted: Callable[[Series], bool]) -> Iterator[Row]:
+        """What there is now of the series that are wanted, as rows of a minute; it stays."""
+        with self._lock:
+            sums = {series: sum_ for series, sum_ in self._sums.items() if wanted(series)}
+        return self._rows(sums, minute)
+
+    def _rows(self, sums: Mapping[Series, Sum], minute: int) -> Iterator[Row]:
+        for series, sum_ in sums.items():
+            with self._lock:
+                packed = pack(sum_)
+            yield Row(series, minute, packed)
+
+    def take(self) -> tuple[dict[Series, Sum], dict[str, set[bytes]]]:
+        """What there is: the sums, and the users by feature. The ledger is empty afterwards."""
+        with self._lock:
+            sums, self._sums = self._sums, {}
+            users, self._users = self._users, {}
+        return sums, users
+
+    def _sum(self, series: Series) -> Sum:
+        found = self._sums.get(series)
+        if found is None:
+            if len(self._sums) >= MOST_SERIES:
+                series = Series(series.kind, (OVERFLOW,) * len(series.labels))
+            found = self._sums.setdefault(series, Sum())
+        return found
+
+
+def seen_on(day: int, users: Mapping[str, set[bytes]]) -> tuple[UsersSeen, ...]:
+    """Who was there, as it is written."""
+    return tuple(UsersSeen(day, feature, frozenset(hashes)) for feature, hashes in users.items())
+
+
+def _add_result(into: Sum, result: CheckResult) -> None:
+    took = result.response_time_ms
+    nanoseconds = 0 if took is None else max(0, round(took * 1_000_000))
+    bad = int(result.status is not Status.HEALTHY)
+    into.add_numbers(1, bad, nanoseconds, result.status.gravity)
+    into.add_extra(result.status.value)
+    if took is not None:
+        index = exponent(nanoseconds)
+        into.cells[index] = into.cells.get(index, 0) + 1

@@ -1,0 +1,159 @@
+"""What is read from the database, each call on one state of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+
+from holistic_asgi_monitor.history.gathering import Stored, gathered, matching
+from holistic_asgi_monitor.history.postgres.schema import SCHEMA, table
+from holistic_asgi_monitor.history.store import Answer, Event, Query
+from holistic_asgi_monitor.history.tiers import FINEST, WINDOW, Plan, plan
+from holistic_asgi_monitor.history.values import Series, key_of, plain, series_from
+
+if TYPE_CHECKING:
+    import asyncpg
+
+__all__ = ("events", "read", "state", "users", "users_by_day", "users_by_feature")
+
+
+async def read(
+    connection: asyncpg.Connection[Any], service: str, query: Query, now: float
+) -> Answer:
+    """Answer a query."""
+    chosen = plan(query, now)
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        known = await _known(connection, service, query)
+        found = await _found(connection, query, chosen, list(known))
+    # Decoding takes longer than asking, and the event loop has other things to do.
+    work = partial(_answer, query, chosen, known, found)
+    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+
+
+async def state(connection: asyncpg.Connection[Any], service: str, key: str) -> str | None:
+    """The text kept under a key."""
+    found: str | None = await connection.fetchval(
+        f"SELECT text FROM {SCHEMA}.state WHERE service = $1 AND key = $2",  # noqa: S608 - our name
+        service,
+        key_of(key),
+    )
+    return found
+
+
+async def events(
+    connection: asyncpg.Connection[Any],
+    service: str,
+    topic: str,
+    span: tuple[float, float],
+    limit: int,
+) -> Sequence[Event]:
+    """The newest entries of the log."""
+    found = await connection.fetch(
+        f"SELECT id, time, topic, key, text FROM {SCHEMA}.events "  # noqa: S608 - our name
+        "WHERE service = $1 AND topic = $2 AND time >= $3 AND time < $4 "
+        "ORDER BY time DESC, id DESC LIMIT $5",
+        service,
+        key_of(topic),
+        *span,
+        limit,
+    )
+    return [Event(*row) for row in found]
+
+
+async def users(
+    connection: asyncpg.Connection[Any], service: str, start: int, end: int, feature: str
+) -> int:
+    """How many different users there were."""
+    return int(
+        await connection.fetchval(
+            f"SELECT count(DISTINCT hash) FROM {SCHEMA}.users "  # noqa: S608 - our name
+            "WHERE service = $1 AND day >= $2 AND day < $3 AND feature = $4",
+            service,
+            start,
+            end,
+            key_of(feature),
+        )
+    )
+
+
+async def users_by_day(
+    connection: asyncpg.Connection[Any], service: str, start: int, end: int, feature: str
+) -> Mapping[int, int]:
+    """How many different users there were on each day: of old days only that is known."""
+    found = await connection.fetch(
+        "SELECT day, max(users) FROM ("  # noqa: S608 - our names
+        f" SELECT day, count(*) AS users FROM {SCHEMA}.users"
+        "  WHERE service = $1 AND day >= $2 AND day < $3 AND feature = $4 GROUP BY day"
+        f" UNION ALL SELECT day, users FROM {SCHEMA}.user_days"
+        "  WHERE service = $1 AND day >= $2 AND day < $3 AND feature = $4) AS known "
+        "GROUP BY day ORDER BY day",
+        service,
+        start,
+        end,
+        key_of(feature),
+    )
+    return {day: int(count) for day, count in found}
+
+
+async def users_by_feature(
+    connection: asyncpg.Connection[Any], service: str, start: int, end: int
+) -> Mapping[str, int]:
+    """How many different users each feature had."""
+    found = await connection.fetch(
+        f"SELECT feature, count(DISTINCT hash) FROM {SCHEMA}.users "  # noqa: S608 - our name
+        "WHERE service = $1 AND day >= $2 AND day < $3 AND feature <> '' "
+        "GROUP BY feature ORDER BY feature",
+        service,
+        start,
+        end,
+    )
+    return {feature: int(count) for feature, count in found}
+
+
+async def _known(
+    connection: asyncpg.Connection[Any], service: str, query: Query
+) -> dict[int, Series]:
+    """The series that a query asks for, by number."""
+    found = await connection.fetch(
+        f"SELECT id, labels FROM {SCHEMA}.series WHERE service = $1 AND kind = $2",  # noqa: S608 - our name
+        service,
+        query.kind.value,
+    )
+    # There may be thousands, and the event loop has other things to do.
+    return await anyio.to_thread.run_sync(_matching, query, found, abandon_on_cancel=True)
+
+
+async def _found(
+    connection: asyncpg.Connection[Any], query: Query, chosen: Plan, known: list[int]
+) -> list[Any]:
+    body = "p.body" if query.cells else "NULL::bytea"
+    columns = f"p.series, p.time, p.count, p.errors, p.total, p.peak, {body}"
+    start = f"SELECT {columns} FROM {table(chosen.tier)} AS p"  # noqa: S608 - our names
+    span = "p.series = ANY($1::int[]) AND p.time >= $2 AND p.time < $3"
+    values: list[Any] = [known, chosen.start, chosen.end]
+    if query.instance is not None:
+        writer = f"JOIN {SCHEMA}.batches AS b ON b.id = p.batch JOIN {SCHEMA}.runs AS r"
+        statement = f"{start} {writer} ON r.id = b.run WHERE {span} AND r.instance = $4"
+        return list(await connection.fetch(statement, *values, plain(query.instance)))
+    found = list(await connection.fetch(f"{start} WHERE {span}", *values))
+    if chosen.tier is not FINEST:
+        # What has not been added to this tier yet.
+        found += await connection.fetch(
+            f"SELECT {columns} FROM {SCHEMA}.due AS d JOIN {table(FINEST)} AS p "  # noqa: S608 - our names
+            f"ON p.batch = d.batch AND p.time >= d.time AND p.time < d.time + {WINDOW} "
+            f"WHERE {span} AND d.time > $2 - {WINDOW} AND d.time < $3",
+            *values,
+        )
+    return found
+
+
+def _matching(query: Query, found: list[Any]) -> dict[int, Series]:
+    every = ((number, series_from(query.kind, labels)) for number, labels in found)
+    return {number: series for number, series in every if matching(query, series)}
+
+
+def _answer(query: Query, chosen: Plan, known: Mapping[int, Series], found: list[Any]) -> Answer:
+    return gathered(query, chosen, known, (Stored(*row) for row in found))

@@ -1,0 +1,132 @@
+"""What is read from the file, each call on one state of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from holistic_asgi_monitor.history.gathering import Stored, gathered, matching
+from holistic_asgi_monitor.history.sqlite.file import Session
+from holistic_asgi_monitor.history.sqlite.schema import table
+from holistic_asgi_monitor.history.store import Answer, Event, Query
+from holistic_asgi_monitor.history.tiers import FINEST, WINDOW, Plan, plan
+from holistic_asgi_monitor.history.values import Series, key_of, plain, series_from
+
+__all__ = ("events", "floors", "read", "state", "users", "users_by_day", "users_by_feature")
+
+
+def read(session: Session, query: Query, now: float) -> Answer:
+    """Answer a query."""
+    connection = session.connection
+    with _one_state(connection):
+        known = _known(session, query)
+        chosen = plan(query, now, floors(connection))
+        return gathered(query, chosen, known, _found(connection, query, chosen, known))
+
+
+def floors(connection: sqlite3.Connection) -> dict[int, int]:
+    """From where on the tiers are whole that the cap on the size has cut, by their steps."""
+    found = connection.execute("SELECT key, value FROM meta WHERE key LIKE 'floor:%'")
+    return {int(key.partition(":")[2]): value for key, value in found}
+
+
+def state(session: Session, key: str) -> str | None:
+    """The text kept under a key."""
+    found = session.connection.execute(
+        "SELECT text FROM state WHERE service = ? AND key = ?", (session.service, plain(key))
+    ).fetchone()
+    return None if found is None else found[0]
+
+
+def events(session: Session, topic: str, start: float, end: float, limit: int) -> Sequence[Event]:
+    """The newest entries of the log."""
+    found = session.connection.execute(
+        "SELECT id, time, topic, key, text FROM events "
+        "WHERE service = ? AND topic = ? AND time >= ? AND time < ? "
+        "ORDER BY time DESC, id DESC LIMIT ?",
+        (session.service, plain(topic), start, end, limit),
+    )
+    return [Event(*row) for row in found]
+
+
+def users(session: Session, start: int, end: int, feature: str) -> int:
+    """How many different users there were."""
+    (count,) = session.connection.execute(
+        "SELECT count(DISTINCT hash) FROM users "
+        "WHERE service = ? AND day >= ? AND day < ? AND feature = ?",
+        (session.service, start, end, key_of(feature)),
+    ).fetchone()
+    return int(count)
+
+
+def users_by_day(session: Session, start: int, end: int, feature: str) -> Mapping[int, int]:
+    """How many different users there were on each day: of old days only that is known."""
+    found = session.connection.execute(
+        "SELECT day, max(users) FROM ("
+        " SELECT day, count(*) AS users FROM users"
+        " WHERE service = :service AND day >= :start AND day < :end AND feature = :feature"
+        " GROUP BY day"
+        " UNION ALL SELECT day, users FROM user_days"
+        " WHERE service = :service AND day >= :start AND day < :end AND feature = :feature)"
+        " GROUP BY day ORDER BY day",
+        {"service": session.service, "start": start, "end": end, "feature": key_of(feature)},
+    )
+    return dict(found.fetchall())
+
+
+def users_by_feature(session: Session, start: int, end: int) -> Mapping[str, int]:
+    """How many different users each feature had."""
+    found = session.connection.execute(
+        "SELECT feature, count(DISTINCT hash) FROM users "
+        "WHERE service = ? AND day >= ? AND day < ? AND feature <> '' "
+        "GROUP BY feature ORDER BY feature",
+        (session.service, start, end),
+    )
+    return dict(found.fetchall())
+
+
+_NOT_ADDED_YET = f"""FROM due AS d CROSS JOIN {table(FINEST)} AS p
+  WHERE d.time > :start - {WINDOW} AND d.time < :end
+  AND p.time >= d.time AND p.time < d.time + {WINDOW} AND p.batch = d.batch"""
+
+
+@contextmanager
+def _one_state(connection: sqlite3.Connection) -> Iterator[None]:
+    """Between two statements a value may move to a coarser tier; inside, it does not."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
+
+
+def _known(session: Session, query: Query) -> dict[int, Series]:
+    """The series that a query asks for, by number."""
+    found = session.connection.execute(
+        "SELECT id, labels FROM series WHERE service = ? AND kind = ?",
+        (session.service, query.kind.value),
+    )
+    every = {number: series_from(query.kind, labels) for number, labels in found}
+    return {number: series for number, series in every.items() if matching(query, series)}
+
+
+def _found(
+    connection: sqlite3.Connection, query: Query, chosen: Plan, known: Iterable[int]
+) -> Iterator[Stored]:
+    body = "p.body" if query.cells else "NULL"
+    columns = f"p.series, p.time, p.count, p.errors, p.total, p.peak, {body}"
+    span = "p.series = :series AND p.time >= :start AND p.time < :end"
+    name = table(chosen.tier)
+    statement = f"SELECT {columns} FROM {name} AS p"  # noqa: S608 - names of ours
+    statements = [f"{statement} WHERE {span}"]
+    if query.instance is not None:
+        writer = "JOIN batches AS b ON b.id = p.batch JOIN runs AS r ON r.id = b.run"
+        statements = [f"{statement} {writer} WHERE {span} AND r.instance = :instance"]
+    elif chosen.tier is not FINEST:
+        statements.append(f"SELECT {columns} {_NOT_ADDED_YET} AND {span}")
+    values = {"start": chosen.start, "end": chosen.end, "instance": query.instance}
+    for series in known:
+        for statement in statements:
+            for row in connection.execute(statement, {**values, "series": series}):
+                yield Stored(*row)

@@ -1,0 +1,207 @@
+"""The store on SQLite: calls from the event loop, done in threads of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from holistic_asgi_monitor.history.sqlite import reading, room, upkeep, writing
+from holistic_asgi_monitor.history.sqlite.file import LOG_BYTES, DamagedError, File, Session
+from holistic_asgi_monitor.history.store import Answer, Batch, Event, Query, StoreError, Upkeep
+from holistic_asgi_monitor.history.threads import Desk
+from holistic_asgi_monitor.history.tiers import WINDOWS_AT_ONCE
+from holistic_asgi_monitor.history.values import plain
+
+__all__ = ("SQLite",)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+MEBIBYTE = 1 << 20
+LOG_SHARE = 16
+"""The log of a small file is short as well: this part of its cap."""
+
+
+class SQLite:
+    """History in the file at `path`, with its log no larger than about `max_mb` MiB.
+
+    Without a path it is in memory, and ends with the process. Several processes may use one file,
+    and several services, of which each sees its own numbers only.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        max_mb: int,
+        service: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._cap = max_mb * MEBIBYTE
+        self._file = File(path, plain(service), min(LOG_BYTES, self._cap // LOG_SHARE))
+        self._desk = Desk("holistic-asgi-monitor history")
+        # What is in memory is there for one connection only.
+        self._reading_desk = self._desk if path is None else Desk("holistic-asgi-monitor reading")
+        self._session: Session | None = None
+        self._reader: Session | None = None
+        self._newer = False
+
+    @property
+    def writable(self) -> bool:
+        """Whether the file is not one of a newer version."""
+        return not self._newer
+
+    def describe(self) -> str:
+        """Where it is."""
+        path = self._file.path
+        return "in memory only, and ends with the process" if path is None else f"in {path}"
+
+    async def open(self) -> None:
+        """Make the file, or bring it up to date; `UnusableStoreError` where that cannot be."""
+        await self._desk.ask(self._opened)
+
+    async def write(self, batch: Batch) -> None:
+        """Write a batch as a whole, unless it has been written before."""
+        await self._write(writing.write, batch, self._clock())
+
+    async def read(self, query: Query, now: float) -> Answer:
+        """Answer a query."""
+        return await self._read(reading.read, query, now)
+
+    async def users(self, start: int, end: int, feature: str = "") -> int:
+        """How many different users there were; who was there is known for 63 days."""
+        return await self._read(reading.users, start, end, feature)
+
+    async def users_by_day(self, start: int, end: int, feature: str = "") -> Mapping[int, int]:
+        """How many different users there were on each day that had any."""
+        return await self._read(reading.users_by_day, start, end, feature)
+
+    async def users_by_feature(self, start: int, end: int) -> Mapping[str, int]:
+        """How many different users each feature had."""
+        return await self._read(reading.users_by_feature, start, end)
+
+    async def put_state(self, key: str, text: str, now: float) -> None:
+        """Keep a text under a key."""
+        await self._write(writing.put_state, key, text, now)
+
+    async def get_state(self, key: str) -> str | None:
+        """The text kept under a key."""
+        return await self._read(reading.state, key)
+
+    async def claim(self, key: str, now: float) -> bool:
+        """Whether this caller is the first with this key."""
+        return await self._write(writing.claim, key, now)
+
+    async def add_event(self, event: Event) -> None:
+        """Add to the log, unless it is there."""
+        await self._write(writing.add_event, event)
+
+    async def events(
+        self, topic: str, start: float, end: float, limit: int = 100
+    ) -> Sequence[Event]:
+        """The newest entries of a topic."""
+        return await self._read(reading.events, topic, start, end, limit)
+
+    async def maintain(self, now: float) -> Upkeep:
+        """Roll up what is due, delete what is too old or too much; in pieces, between writes."""
+        windows = 0
+        while windows < WINDOWS_AT_ONCE and await self._write(upkeep.roll_next, now):
+            windows += 1
+        deleted = await self._write(upkeep.delete_expired, now)
+        deleted += await self._write(self._make_room)
+        return Upkeep(windows, deleted, await self._write(self._bytes))
+
+    async def close(self) -> None:
+        """Close the file; a later call opens it again."""
+        try:
+            await self._reading_desk.ask(self._close_reader)
+            await self._desk.ask(self._close)
+        finally:
+            self._reading_desk.close()
+            self._desk.close()
+
+    async def _write(
+        self,
+        work: Callable[Concatenate[Session, P], T],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> T:
+        return await self._desk.ask(
+            lambda: self._locked(lambda session: work(session, *arguments, **options))
+        )
+
+    async def _read(
+        self,
+        work: Callable[Concatenate[Session, P], T],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> T:
+        return await self._reading_desk.ask(
+            lambda: self._seen(lambda session: work(session, *arguments, **options))
+        )
+
+    def _opened(self) -> Session:
+        """The session of the writing thread, on the file as it is now."""
+        session = self._session
+        if session is not None and not self._file.is_current(session):
+            # Somebody removed or replaced the file: it is not coming back.
+            self._close()
+            session = None
+        if session is None:
+            session = self._session = self._file.open()
+            self._newer = not session.writable
+        return session
+
+    def _locked(self, work: Callable[[Session], T]) -> T:
+        """Do some writing, while no other process writes."""
+        session = self._opened()
+        if not session.writable:
+            raise StoreError(f"{self._file.name} was written by a newer version, and is only read")
+        try:
+            with self._file.speaking(), self._file.lock():
+                result = work(session)
+                room.checkpoint(self._file, session)
+                return result
+        except DamagedError:
+            self._session = None
+            with self._file.speaking(), self._file.lock():
+                self._file.set_aside(session)
+            raise
+
+    def _seen(self, work: Callable[[Session], T]) -> T:
+        """Do some reading."""
+        with self._file.speaking():
+            return work(self._reading_session())
+
+    def _reading_session(self) -> Session:
+        if self._file.path is None:
+            return self._opened()
+        if self._reader is not None and not self._file.is_current(self._reader):
+            self._close_reader()
+        if self._reader is None:
+            self._reader = self._file.open_to_read()
+        return self._reader
+
+    def _make_room(self, session: Session) -> int:
+        return room.keep_below(self._file, session, self._cap)
+
+    def _bytes(self, session: Session) -> int:
+        if self._file.path is None:
+            return room.used_bytes(session.connection)
+        return self._file.bytes()
+
+    def _close_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.connection.close()
+
+    def _close(self) -> None:
+        session, self._session = self._session, None
+        if session is None:
+            return
+        # The last one to close empties the log, which only the holder of the lock may do.
+        with suppress(StoreError), self._file.speaking(), self._file.lock():
+            session.connection.close()

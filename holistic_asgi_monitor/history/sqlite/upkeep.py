@@ -1,0 +1,135 @@
+"""Upkeep of the file: values on their way into coarser tiers, and out of the file.
+
+Every function does one small piece in a transaction of its own, so that no other process waits
+long.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+
+from holistic_asgi_monitor.history.codec import pack
+from holistic_asgi_monitor.history.gathering import Stored, give_way, rolled
+from holistic_asgi_monitor.history.sqlite.file import Session, put_rows, transaction
+from holistic_asgi_monitor.history.sqlite.schema import table
+from holistic_asgi_monitor.history.tiers import (
+    BATCH_DAYS,
+    CLAIM_DAYS,
+    DAY,
+    EVENT_DAYS,
+    FINEST,
+    TIERS,
+    USER_DAYS,
+    WINDOW,
+    Tier,
+    expired_before,
+    ripe_before,
+)
+from holistic_asgi_monitor.history.values import Sum
+
+__all__ = ("delete_expired", "delete_points", "drop_user_days", "roll_next")
+
+ROWS_AT_ONCE = 5_000
+ROWS_AT_A_TIME = 16
+
+
+def roll_next(session: Session, now: float) -> bool:
+    """Add one window to the coarser tiers; whether there was one.
+
+    A window in which rows come late is rolled again: only what has not been added yet is added.
+    """
+    connection = session.connection
+    with transaction(connection):
+        (window,) = connection.execute(
+            "SELECT min(time) FROM due WHERE time < ?", (ripe_before(now),)
+        ).fetchone()
+        if window is None:
+            return False
+        for tier, sums in rolled(_due(connection, window)).items():
+            _add(connection, tier, sums)
+        connection.execute("DELETE FROM due WHERE time = ?", (window,))
+    return True
+
+
+def delete_expired(session: Session, now: float) -> int:
+    """Delete what is too old for its place; how many values that were."""
+    connection = session.connection
+    deleted = sum(delete_points(session, tier, expired_before(tier, now)) for tier in TIERS)
+    drop_user_days(session, int(now // DAY) - USER_DAYS)
+    with transaction(connection):
+        for statement, days in (
+            ("DELETE FROM batches WHERE written < ?", BATCH_DAYS),
+            ("DELETE FROM runs WHERE written < ?", BATCH_DAYS),
+            ("DELETE FROM claims WHERE written < ?", CLAIM_DAYS),
+            ("DELETE FROM events WHERE time < ?", EVENT_DAYS),
+        ):
+            connection.execute(statement, (now - days * DAY,))
+    return deleted
+
+
+def delete_points(session: Session, tier: Tier, before: int) -> int:
+    """Delete a tier's values from before a time; what is still to be rolled up stays."""
+    connection = session.connection
+    if tier is FINEST:
+        (due,) = connection.execute("SELECT min(time) FROM due").fetchone()
+        before = before if due is None else min(before, due)
+    deleted = 0
+    series = [number for (number,) in connection.execute("SELECT id FROM series")]
+    while series:
+        with transaction(connection):
+            gone = 0
+            while series and gone < ROWS_AT_ONCE:
+                gone += connection.execute(
+                    f"DELETE FROM {table(tier)} WHERE series = ? AND time < ?",  # noqa: S608 - ours
+                    (series.pop(), before),
+                ).rowcount
+        deleted += gone
+    return deleted
+
+
+def drop_user_days(session: Session, before: int) -> None:
+    """Keep of the days before a day only how many users there were."""
+    connection = session.connection
+    with transaction(connection):
+        connection.execute(
+            "INSERT INTO user_days SELECT service, day, feature, count(*) FROM users WHERE day < ? "
+            "GROUP BY service, day, feature "
+            "ON CONFLICT (service, day, feature) DO UPDATE SET users = max(users, excluded.users)",
+            (before,),
+        )
+        connection.execute("DELETE FROM users WHERE day < ?", (before,))
+        connection.execute("DELETE FROM user_days WHERE day < ?", (before - EVENT_DAYS,))
+
+
+def _due(connection: sqlite3.Connection, window: int) -> Iterable[Stored]:
+    found = connection.execute(
+        "SELECT p.series, p.time, p.count, p.errors, p.total, p.peak, p.body "  # noqa: S608 - ours
+        f"FROM {table(FINEST)} AS p WHERE p.series IN (SELECT id FROM series) "
+        "AND p.time >= :start AND p.time < :end "
+        "AND p.batch IN (SELECT batch FROM due WHERE time = :start)",
+        {"start": window, "end": window + WINDOW},
+    )
+    return map(Stored._make, found)
+
+
+def _add(connection: sqlite3.Connection, tier: Tier, sums: Mapping[tuple[int, int], Sum]) -> None:
+    name = table(tier)
+    points: list[tuple[int | bytes, ...]] = []
+    for number, ((series, time), sum_) in enumerate(sorted(sums.items(), key=_place)):
+        if number % ROWS_AT_A_TIME == 0:
+            give_way()
+        row = connection.execute(
+            "SELECT series, time, count, errors, total, peak, body "  # noqa: S608 - our name
+            f"FROM {name} WHERE series = ? AND time = ?",
+            (series, time),
+        ).fetchone()
+        if row is not None:
+            Stored(*row).add_to(sum_)
+        it = pack(sum_)
+        points.append((series, time, it.count, it.errors, it.total, it.peak, it.body))
+    put_rows(connection, f"INSERT OR REPLACE INTO {name}", points)
+
+
+def _place(item: tuple[tuple[int, int], Sum]) -> tuple[int, int]:
+    return item[0]

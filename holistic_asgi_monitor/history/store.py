@@ -1,0 +1,213 @@
+"""What is written to a store, what is asked of it, and what a store must be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
+
+from holistic_asgi_monitor.history.values import Kind, Row, Value
+from holistic_asgi_monitor.model import MonitorError
+
+__all__ = (
+    "Answer",
+    "Batch",
+    "Event",
+    "Query",
+    "Store",
+    "StoreError",
+    "UnusableStoreError",
+    "Upkeep",
+    "UsersSeen",
+)
+
+_ROW_BYTES, _HASH_BYTES = 200, 80
+_ANY: Mapping[str, str] = MappingProxyType({})
+
+
+class StoreError(MonitorError):
+    """The store could not do it now; the sentence says what and where, and holds no secret."""
+
+
+class UnusableStoreError(StoreError):
+    """The store cannot be used at all here: another one must take its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsersSeen:
+    """Who was there on a UTC day (whole days since 1970): keyed hashes of their ids.
+
+    `feature` is what they used, empty for the whole service.
+    """
+
+    day: int
+    feature: str
+    hashes: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one process hands over at once, written as a whole or not at all.
+
+    `run` is unique to the process, `number` to the batch within it: a store that has seen the
+    pair does nothing, so that a batch may be written again after a doubtful failure.
+    """
+
+    run: str
+    number: int
+    instance: str
+    rows: tuple[Row, ...]
+    users: tuple[UsersSeen, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing in it."""
+        return not self.rows and not self.users
+
+    @property
+    def bytes(self) -> int:
+        """About how much memory it takes."""
+        points = sum(_ROW_BYTES + len(row.packed.body) for row in self.rows)
+        return points + _HASH_BYTES * sum(len(seen.hashes) for seen in self.users)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked: the values of a kind from `start` to before `end`, UTC epoch seconds.
+
+    `step` is the length of the stretches in seconds, which begin at its whole multiples; None
+    asks for one stretch. `where` names the labels that must match, `by` those that are kept apart
+    in the answer. `instance` leaves out every other process; that is known for 48 h only.
+    Without `cells` the answer has neither cells nor extra counts, which is quicker.
+    """
+
+    kind: Kind
+    start: int
+    end: int
+    step: int | None = None
+    where: Mapping[str, str] = field(default_factory=lambda: _ANY)
+    by: tuple[str, ...] = ()
+    instance: str | None = None
+    cells: bool = True
+
+    def __post_init__(self) -> None:
+        unknown = {*self.where, *self.by} - set(self.kind.labels)
+        if unknown:
+            message = f"{self.kind.value} has no label {', '.join(sorted(unknown))}"
+            raise ValueError(message)
+        if self.step is not None and self.step <= 0:
+            message = f"the step is {self.step} s; allowed is a whole number above 0"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The values found, by the labels of `Query.by` and then by the start of their stretch.
+
+    `start`, `end` and `step` are those in force: older numbers are kept in longer stretches.
+    What is missing was not recorded.
+    """
+
+    start: int
+    end: int
+    step: int
+    groups: Mapping[tuple[str, ...], Mapping[int, Value]]
+
+    def points(self, group: tuple[str, ...] = ()) -> list[tuple[int, Value | None]]:
+        """Every stretch of the range with its value, None in a gap."""
+        found = self.groups.get(group, {})
+        return [(time, found.get(time)) for time in range(self.start, self.end, self.step)]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of the log that is only added to: of an incident, for example.
+
+    `id` is unique, so that an entry may be added again; `time` is UTC epoch seconds, `text` JSON.
+    """
+
+    id: str
+    time: float
+    topic: str
+    key: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What a step of upkeep has done: windows rolled up, rows deleted, bytes now in use."""
+
+    rolled: int = 0
+    deleted: int = 0
+    bytes: int = 0
+
+
+class Store(Protocol):
+    """A place for history. What fails raises `StoreError`; nothing blocks the event loop.
+
+    `now` is always UTC epoch seconds.
+    """
+
+    @property
+    def writable(self) -> bool:
+        """Whether anything may be written: not to a file of a newer version, and not to `off`."""
+        ...
+
+    def describe(self) -> str:
+        """Where it is, in safe words that complete "history is kept"."""
+        ...
+
+    async def open(self) -> None:
+        """Make it ready: make or migrate what is needed. It may be called again after a failure."""
+        ...
+
+    async def write(self, batch: Batch) -> None:
+        """Write a batch as a whole, unless it has been written before."""
+        ...
+
+    async def read(self, query: Query, now: float) -> Answer:
+        """Answer a query."""
+        ...
+
+    async def users(self, start: int, end: int, feature: str = "") -> int:
+        """How many different users there were from UTC day `start` to before `end`."""
+        ...
+
+    async def users_by_day(self, start: int, end: int, feature: str = "") -> Mapping[int, int]:
+        """How many different users there were on each UTC day that had any."""
+        ...
+
+    async def users_by_feature(self, start: int, end: int) -> Mapping[str, int]:
+        """How many different users each feature had from UTC day `start` to before `end`."""
+        ...
+
+    async def put_state(self, key: str, text: str, now: float) -> None:
+        """Keep a text (JSON) under a key, in the place of what was there."""
+        ...
+
+    async def get_state(self, key: str) -> str | None:
+        """The text kept under a key."""
+        ...
+
+    async def claim(self, key: str, now: float) -> bool:
+        """Whether this caller is the first with this key, of all processes; kept for 90 days."""
+        ...
+
+    async def add_event(self, event: Event) -> None:
+        """Add to the log, unless it is there."""
+        ...
+
+    async def events(
+        self, topic: str, start: float, end: float, limit: int = 100
+    ) -> Sequence[Event]:
+        """The newest entries of a topic from `start` to before `end`, newest first."""
+        ...
+
+    async def maintain(self, now: float) -> Upkeep:
+        """One step of upkeep: roll up, delete what is too old or too much, make room ahead."""
+        ...
+
+    async def close(self) -> None:
+        """End what is open; it may be called at any time, and again."""
+        ...

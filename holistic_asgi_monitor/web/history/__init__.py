@@ -1,0 +1,1 @@
+"""One series over time: what may be asked, how it is read from history, how it is written."""

@@ -1,0 +1,413 @@
+"""History in PostgreSQL: many replicas, servers that go away, rights that are missing."""
+
+import logging
+from contextlib import suppress
+from functools import partial
+
+import anyio
+import pytest
+
+from holistic_asgi_monitor.history.pending import Pending
+from holistic_asgi_monitor.history.postgres import PostgreSQL, writing
+from holistic_asgi_monitor.history.postgres.address import Address
+from holistic_asgi_monitor.history.postgres.schema import VERSION
+from holistic_asgi_monitor.history.recorder import Recorder
+from holistic_asgi_monitor.history.store import Query, StoreError, UsersSeen
+from holistic_asgi_monitor.history.values import Kind, Series
+from holistic_asgi_monitor.metrics.latency import Bounds
+from holistic_asgi_monitor.metrics.series import RequestSeries
+from holistic_asgi_monitor.model import ConfigurationError
+from tests.history.postgres_stores import Stores
+from tests.history.samples import NOON, batch, counts, of_requests, row, spread, timed
+
+DAY = 86_400
+TODAY = NOON // DAY
+SERIES = [Series(Kind.REQUESTS, ("GET", f"/{number}")) for number in range(30)]
+
+
+@pytest.fixture(scope="module")
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+async def stores(postgres, anyio_backend):
+    made = Stores(postgres)
+    yield made
+    await made.close()
+
+
+def warnings(caplog):
+    return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+async def test_four_replicas_write_the_same_minutes(stores):
+    """New series, the same users, upkeep in between: sums exact, and nobody deadlocks."""
+    replicas = [stores.make() for _ in range(4)]
+    value, minutes = spread(20), 12
+
+    async def live(number, store):
+        await store.open()
+        series = SERIES if number % 2 else SERIES[::-1]
+        for minute in range(minutes):
+            rows = [row(NOON + 60 * minute, value, each) for each in series]
+            users = [UsersSeen(TODAY, "", frozenset(bytes([user]) for user in range(50)))]
+            await store.write(batch(*rows, run=f"run-{number}", number=minute, users=users))
+            await store.maintain(NOON + 60 * minute)
+
+    async with anyio.create_task_group() as group:
+        for number, store in enumerate(replicas):
+            group.start_soon(live, number, store)
+
+    for step in (60, 300, 3600):
+        answer = await replicas[0].read(of_requests(NOON, NOON + 60 * minutes, step), NOON + 720)
+        assert sum(counts(answer).values()) == 4 * 20 * len(SERIES) * minutes
+        ((_, first), *_) = answer.points()
+        assert first.quantile(0.95) == value.quantile(0.95)
+    assert await replicas[0].users(TODAY, TODAY + 1) == 50
+    assert stores.query(
+        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    ) == [(0,)]
+
+
+async def test_of_eight_that_start_at_once_one_makes_the_tables(stores):
+    async with anyio.create_task_group() as group:
+        for _ in range(8):
+            group.start_soon(stores.make().open)
+
+    assert stores.query("SELECT value FROM holistic_monitor.meta WHERE key = 'version'") == [(1,)]
+
+
+async def write_once(one, line):
+    return await writing.write(line, "", one, {}, NOON)
+
+
+async def test_a_connection_that_breaks_anywhere_loses_and_doubles_nothing(stores, proxy):
+    """Also after the commit, when nobody knows whether it was written."""
+    front = proxy(stores.server)
+    store = stores.make(port=front.port)
+    await store.open()
+    number = unbroken = 0
+    committed = []
+    while unbroken < 3:
+        number += 1
+        one = batch(row(NOON, timed(5)), number=number)
+        front.cut(after=1 + 8 * number)
+        with suppress(StoreError):
+            await store._writer.ask(partial(write_once, one), again=False)
+            unbroken += 1
+            continue
+        known = f"SELECT count(*) FROM holistic_monitor.batches WHERE number = {number}"
+        committed += stores.query(known)
+        front.restore()
+        await store.write(one)
+
+    front.restore()
+    answer = await store.read(of_requests(NOON, NOON + 60), NOON)
+    assert counts(answer) == {NOON: 5 * number}
+    assert set(committed) == {(0,), (1,)}, "no break came before, or none after the commit"
+
+
+async def test_a_connection_that_broke_while_it_was_idle_is_no_trouble(stores, proxy):
+    front = proxy(stores.server)
+    store = stores.make(port=front.port)
+    await store.open()
+    for number in range(3):
+        await store.write(batch(row(NOON, timed(5)), number=number))
+        await store.read(of_requests(NOON, NOON + 60), NOON)
+        front.cut()
+
+    assert counts(await store.read(of_requests(NOON, NOON + 60), NOON)) == {NOON: 15}
+
+
+class Clocks:
+    def __init__(self):
+        self.monotonic, self.wall = 0.0, float(NOON) + 0.5
+
+
+def recording(store, clocks, **options):
+    requests = RequestSeries(Bounds((0.1,)), max_endpoints=100)
+    made = Recorder(
+        store,
+        requests=requests,
+        instance="web-1",
+        flush_seconds=60,
+        spare=lambda: store,
+        clock=lambda: clocks.monotonic,
+        wall=lambda: clocks.wall,
+        **options,
+    )
+
+    async def run(seconds):
+        for _ in range(seconds // 5):
+            clocks.monotonic += 5
+            clocks.wall += 5
+            await made.step()
+
+    def serve(count):
+        found = requests.find("GET", "/items")
+        for _ in range(count):
+            requests.observe(found, 200, 10**7, streamed=False)
+
+    return made, run, serve
+
+
+async def test_while_the_server_is_down_numbers_wait_and_then_are_all_there(stores, caplog):
+    """Five minutes by a virtual clock, with a server that is really stopped and started."""
+    store, clocks = stores.make(), Clocks()
+    recorder, run, serve = recording(store, clocks)
+    serve(1)
+    await run(60)
+    await anyio.to_thread.run_sync(stores.server.stop)
+    for _ in range(5):
+        serve(2)
+        await run(60)
+    assert recorder.tally.pending == 5
+    await anyio.to_thread.run_sync(stores.server.start)
+    serve(3)
+    await run(120)
+
+    answer = await store.read(Query(Kind.TRAFFIC, NOON, NOON + 600, 60), clocks.wall)
+    assert counts(answer) == {NOON: 1, **{NOON + 60 * n: 2 for n in range(1, 6)}, NOON + 360: 3}
+    assert recorder.tally.dropped == recorder.tally.pending == 0
+    assert 1 <= len(warnings(caplog)) <= 3, "one for each kind of trouble, not for each time"
+    assert all("numbers are kept in memory" in each for each in warnings(caplog))
+    await recorder.close()
+
+
+async def test_of_a_server_that_is_down_for_long_the_oldest_is_dropped(stores, proxy):
+    front = proxy(stores.server)
+    store, clocks = stores.make(port=front.port), Clocks()
+    recorder, run, serve = recording(store, clocks, pending=Pending(most_bytes=5_000))
+    await run(60)
+    front.refuse()
+    front.cut()
+    for _ in range(60):
+        serve(1)
+        await run(60)
+    pending, dropped = recorder.tally.pending, recorder.tally.dropped
+    front.restore()
+    await run(120)
+
+    answer = await store.read(Query(Kind.TRAFFIC, NOON, NOON + 4000, 60), clocks.wall)
+    assert 0 < pending < 30
+    assert sum(counts(answer).values()) == pending
+    assert dropped == 2 * (60 - pending)
+    await recorder.close()
+
+
+async def test_a_network_that_swallows_everything_is_given_up(stores, proxy):
+    front = proxy(stores.server)
+    store = stores.make(port=front.port)
+    await store.open()
+    store._writer._patience = 0.5
+    front.black_hole()
+
+    with anyio.fail_after(10):
+        with pytest.raises(StoreError, match="gives no answer"):
+            await store.write(batch(row(NOON)))
+        await store.close()
+    front.restore()
+    await store.write(batch(row(NOON)))
+
+    assert counts(await store.read(of_requests(NOON, NOON + 60), NOON)) == {NOON: 1}
+
+
+def partitions(stores, step):
+    found = stores.query(
+        "SELECT relname FROM pg_class WHERE relkind = 'r' AND "
+        f"relname LIKE 'points\\_{step}\\_day\\_%' ORDER BY relname"
+    )
+    return [int(name.rpartition("_")[2]) for (name,) in found]
+
+
+async def test_partitions_are_made_ahead_and_dropped(stores):
+    store = stores.make()
+    await store.open()
+    assert partitions(stores, 60) == partitions(stores, 300) == [*range(TODAY - 1, TODAY + 3)]
+    for day in range(20):
+        stores.now = NOON + day * DAY
+        await store.write(batch(row(NOON + day * DAY, timed(1)), number=day))
+        while (await store.maintain(NOON + day * DAY + 1000)).rolled:
+            pass
+
+    newest = TODAY + 19
+    assert partitions(stores, 60) == [*range(newest - 2, newest + 3)]
+    assert partitions(stores, 300) == [*range(newest - 14, newest + 3)]
+    assert stores.query("SELECT count(*) FROM holistic_monitor.points_60_rest") == [(0,)]
+    now = NOON + 19 * DAY + 1000
+    days = await store.read(of_requests(NOON, now, DAY), now)
+    assert sum(counts(days).values()) == 20
+
+
+async def test_rows_of_a_day_without_a_partition_are_kept_all_the_same(stores):
+    store = stores.make()
+    await store.open()
+    await store.write(batch(row(NOON - 9 * DAY, timed(2)), row(NOON + 9 * DAY, timed(3))))
+    for day in range(10):
+        while (await store.maintain(NOON + day * DAY + 1000)).rolled:
+            pass
+
+    now = NOON + 9 * DAY + 1000
+    days = await store.read(of_requests(NOON - 9 * DAY, now, DAY), now)
+    assert sum(counts(days).values()) == 5
+
+
+async def test_a_role_that_may_not_create_is_told_what_it_needs(stores):
+    stores.server.add_role("reader", "S3cret/word")
+    role = {"user": "reader", "password": "S3cret/word"}
+
+    with pytest.raises(StoreError) as caught:
+        await stores.make(**role).open()
+
+    assert str(caught.value) == (
+        f"user reader may not make the schema holistic_monitor at 127.0.0.1:{stores.server.port}/"
+        f"{stores.database}: GRANT CREATE ON DATABASE {stores.database} TO reader, "
+        "or make the schema for this user"
+    )
+    stores.query("CREATE SCHEMA holistic_monitor AUTHORIZATION reader")
+    store = stores.make(**role)
+    await store.open()
+    await store.write(batch(row(NOON)))
+    assert counts(await store.read(of_requests(NOON, NOON + 60), NOON)) == {NOON: 1}
+
+
+async def test_a_role_that_may_not_create_gets_one_warning_and_then_works(stores, caplog):
+    stores.server.add_role("later", "S3cret/word")
+    store, clocks = stores.make(user="later", password="S3cret/word"), Clocks()
+    recorder, run, serve = recording(store, clocks)
+    serve(2)
+    await run(300)
+    assert len(warnings(caplog)) == 1
+    stores.query(f"GRANT CREATE ON DATABASE {stores.database} TO later")
+    await run(120)
+
+    answer = await store.read(Query(Kind.TRAFFIC, NOON, NOON + 60, 60), clocks.wall)
+    assert counts(answer) == {NOON: 2}
+    assert "S3cret" not in caplog.text
+    await recorder.close()
+
+
+async def test_who_is_not_let_in_is_told_why_without_the_password(stores):
+    stores.server.add_role("guest", "right")
+
+    with pytest.raises(StoreError, match="rejects the password of user guest") as caught:
+        await stores.make(user="guest", password="wrong-S3cret").open()
+
+    assert "S3cret" not in repr(caught.value)
+    assert caught.value.__cause__ is None
+
+
+async def test_a_server_that_is_not_there_is_named(stores):
+    with pytest.raises(StoreError, match=f"at 127.0.0.1:1/{stores.database} refuses connections"):
+        await stores.make(port=1).open()
+
+
+async def test_a_database_that_does_not_exist_is_named(stores):
+    stores.database = "nowhere"
+
+    with pytest.raises(StoreError, match=r"there is no such database as 127\.0\.0\.1:\d+/nowhere"):
+        await stores.make().open()
+    stores.database = "postgres"
+
+
+async def test_services_that_share_a_database_see_their_own_numbers_only(stores):
+    shops, others = stores.make(), stores.make()
+    others._service = "other"
+    for number, store in enumerate((shops, others)):
+        await store.open()
+        seen = UsersSeen(TODAY, "", frozenset(bytes([user]) for user in range(number + 1)))
+        await store.write(batch(row(NOON, timed(3 + number)), run=f"run-{number}", users=[seen]))
+        await store.put_state("alerts", str(number), NOON)
+        assert await store.claim("summary", NOON)
+
+    for number, store in enumerate((shops, others)):
+        await store.maintain(NOON + 1000)
+        for step in (60, 300):
+            answer = await store.read(of_requests(NOON, NOON + 60, step), NOON)
+            assert counts(answer) == {NOON: 3 + number}
+        assert await store.users(TODAY, TODAY + 1) == number + 1
+        assert await store.get_state("alerts") == str(number)
+
+
+async def test_newer_tables_are_only_read(stores, caplog):
+    first = stores.make()
+    await first.open()
+    await first.write(batch(row(NOON, timed(3))))
+    stores.query(f"UPDATE holistic_monitor.meta SET value = {VERSION + 1} WHERE key = 'version'")
+    store = stores.make()
+    for _ in range(2):
+        await store.open()
+
+    assert not store.writable
+    with pytest.raises(StoreError, match="was written by a newer version, and is only read"):
+        await store.write(batch(row(NOON, timed(3)), number=1))
+    assert counts(await store.read(of_requests(NOON, NOON + 60), NOON)) == {NOON: 3}
+    assert len(warnings(caplog)) == 1
+
+
+async def test_tables_that_were_dropped_are_made_again_by_the_recorder(stores):
+    store, clocks = stores.make(), Clocks()
+    recorder, run, serve = recording(store, clocks)
+    serve(1)
+    await run(60)
+    stores.query("DROP SCHEMA holistic_monitor CASCADE")
+    serve(2)
+    await run(120)
+
+    answer = await store.read(Query(Kind.TRAFFIC, NOON, NOON + 300, 60), clocks.wall)
+    assert counts(answer) == {NOON + 60: 2}
+    await recorder.close()
+
+
+def test_in_another_event_loop_it_connects_anew(postgres):
+    stores = Stores(postgres)
+    store = stores.make()
+
+    async def live(number):
+        await store.open()
+        await store.write(batch(row(NOON), number=number))
+        await store.close()
+
+    async def ask():
+        answer = await store.read(of_requests(NOON, NOON + 60), NOON)
+        await store.close()
+        return counts(answer)
+
+    for number in range(2):
+        anyio.run(live, number)
+    assert anyio.run(ask) == {NOON: 2}
+
+
+def test_on_trio_it_says_that_it_cannot_be_reached():
+    store = PostgreSQL("postgresql://localhost/shop")
+
+    with pytest.raises(StoreError, match="asyncpg, which runs on asyncio only"):
+        anyio.run(store.open, backend="trio")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "dsn"),
+    [
+        ("postgresql://shop@db/orders", "db/orders", "postgresql://shop@db/orders"),
+        ("postgres://db", "db", "postgresql://db/"),
+        ("postgresql+asyncpg://a:b@db:1/c", "db:1/c", "postgresql://a:b@db:1/c"),
+        ("postgresql://a:p@ss:w#rd/@db/c", "db/c", "postgresql://a:p%40ss%3Aw%23rd%2F@db/c"),
+        ("postgresql://a:p%40@db/c?ssl=require", "db/c", "postgresql://a:p%40@db/c?ssl=require"),
+        ("postgresql://a@[::1]:5/c", "[::1]:5/c", "postgresql://a@[::1]:5/c"),
+        ("postgresql://a@h1:1,h2:2/c", "h1:1,h2:2/c", "postgresql://a@h1:1,h2:2/c"),
+    ],
+)
+def test_an_address_is_read_and_shown_without_its_password(url, shown, dsn):
+    found = Address.parse(url)
+
+    assert (found.shown, found.dsn) == (shown, dsn)
+    assert "p%40" not in repr(found)
+
+
+@pytest.mark.parametrize("url", ["postgresql://", "postgresql://a b:S3cret@@ /c", "mysql://db"])
+def test_an_address_that_is_none_is_refused_without_repeating_it(url):
+    try:
+        assert Address.parse(url).shown == "localhost"
+    except ConfigurationError as error:
+        assert "S3cret" not in str(error)  # noqa: PT017 - an empty address is the driver's default
