@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from traceback import walk_tb
 from typing import Any, Protocol, runtime_checkable
 
 from holistic_asgi_monitor.model import CheckResult, MonitorError, Status
+from holistic_asgi_monitor.plain import plain_details, shortened
 from holistic_asgi_monitor.redaction import Redaction
 
 __all__ = ("Answers", "Unjudged", "UnwellError", "failure")
@@ -22,6 +22,7 @@ _logger = logging.getLogger("holistic_asgi_monitor")
 _ALLOWED = "allowed are None, True, False, a Status or a CheckResult"
 _HERE = str(Path(__file__).parent)
 _TRAIL_FRAMES = 3
+LONGEST_MESSAGE = 1_000
 
 
 @runtime_checkable
@@ -66,7 +67,7 @@ class Answers:
 
     def __init__(self, name: str, redaction: Redaction | None = None) -> None:
         self._name = name
-        self._redaction = Redaction() if redaction is None else redaction
+        self.redaction = Redaction() if redaction is None else redaction
         self._logged: tuple[str, str] | None = None
 
     def returned(self, value: object, *, required: bool) -> CheckResult:
@@ -115,10 +116,11 @@ class Answers:
                 )
         plain = replace(
             result,
-            details=_json_values(result.details),
+            message=shortened(result.message, LONGEST_MESSAGE),
+            details=plain_details(result.details),
             response_time_ms=_milliseconds(result.response_time_ms),
         )
-        return self._redaction.result(plain)
+        return self.redaction.result(plain)
 
     def _refused(self, what: str) -> CheckResult:
         return CheckResult(Status.DEGRADED, f"{self._name} returned {what}")
@@ -149,17 +151,6 @@ def _trail(error: BaseException) -> Iterator[str]:
     ]
     theirs = [f"{file.name}:{line}" for file, line in places if str(file.parent) != _HERE]
     yield from theirs[-_TRAIL_FRAMES:]
-
-
-def _json_values(details: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(
-            json.dumps(dict(details), default=str, allow_nan=False, skipkeys=True)
-        )
-    except Exception:
-        # Protects the report: details that are no JSON would make the whole unreadable.
-        return {"left_out": "the details are no JSON values"}
-    return values
 
 
 def _milliseconds(value: object) -> float | None:

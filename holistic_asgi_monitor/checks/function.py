@@ -40,6 +40,11 @@ class FunctionCheck(Options):
             raise ConfigurationError(
                 f"The check {name} is given a {type(function).__name__}; allowed is a function"
             )
+        if _needs_arguments(function):
+            raise ConfigurationError(
+                f"The check {name} is given a function that needs arguments; "
+                "allowed is one that can be called without"
+            )
         self._call = function if _is_async(function) else Threaded(function, f"check {name}")
         self._answers = Answers(name)
 
@@ -61,6 +66,17 @@ class FunctionCheck(Options):
         """
         returned = await self._call()
         return await returned if inspect.isawaitable(returned) else returned
+
+
+def _needs_arguments(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return True
+    except ValueError:
+        # One without a signature, written in C.
+        return False
+    return False
 
 
 def _is_async(function: Callable[[], Any]) -> bool:

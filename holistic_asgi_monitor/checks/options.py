@@ -10,6 +10,7 @@ from holistic_asgi_monitor.model import Check, ConfigurationError
 
 __all__ = ("Options", "validate")
 
+RESERVED = frozenset({"monitor"})
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -53,11 +54,26 @@ def validate(check: Options | Check) -> None:
                 f"The check {check.name} has {option}={value!r}; "
                 "allowed is a number of seconds above 0, or None for the settings' value"
             )
-    if isinstance(check.depends_on, str):
+    if check.name in RESERVED:
+        raise ConfigurationError(
+            f"A check has the name {check.name!r}, which stands for the monitor itself in reports; "
+            "allowed is any other"
+        )
+    if not isinstance(check.required, bool):
+        raise ConfigurationError(
+            f"The check {check.name} has required={check.required!r}; allowed are True and False"
+        )
+    if not _are_names(check.depends_on):
         raise ConfigurationError(
             f"The check {check.name} has depends_on={check.depends_on!r}; "
             "allowed is a sequence of names of checks"
         )
+
+
+def _are_names(value: object) -> bool:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return False
+    return all(isinstance(name, str) for name in value)
 
 
 def _is_duration(value: object) -> bool:

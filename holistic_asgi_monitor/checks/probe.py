@@ -11,7 +11,7 @@ import anyio
 
 from holistic_asgi_monitor.checks.answers import Answers, UnwellError
 from holistic_asgi_monitor.checks.options import Options
-from holistic_asgi_monitor.model import CheckResult
+from holistic_asgi_monitor.model import CheckResult, Status
 from holistic_asgi_monitor.redaction import Redaction
 from holistic_asgi_monitor.settings import Settings
 
@@ -59,7 +59,7 @@ class Probe(Options, ABC):
             answer = await self._judged(answers)
         if answer is None:
             answer = answers.raised(self.unanswered(seconds), required=self.required)
-        if answer.response_time_ms is None:
+        if answer.response_time_ms is None and answer.status is not Status.SKIPPED:
             elapsed = (time.monotonic() - began) * 1000
             answer = replace(answer, response_time_ms=round(elapsed, 3))
         return answer

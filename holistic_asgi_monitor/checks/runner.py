@@ -13,7 +13,7 @@ import anyio
 from holistic_asgi_monitor.checks.answers import Answers, Unjudged, UnwellError, failure
 from holistic_asgi_monitor.checks.lag import LoopLag
 from holistic_asgi_monitor.checks.loops import StillRunningError, running_loop, spawn
-from holistic_asgi_monitor.checks.options import validate
+from holistic_asgi_monitor.checks.options import Options, validate
 from holistic_asgi_monitor.checks.probe import Probe
 from holistic_asgi_monitor.failures import described
 from holistic_asgi_monitor.model import Check, CheckResult, ConfigurationError, Status
@@ -49,7 +49,9 @@ class Runner:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timeout = timeout
-        self._secrets = tuple(secrets)
+        self.secrets = tuple(secrets)
+        """What is hidden in whatever a check says: what was given, and what the checks know."""
+        self._redaction = Redaction(self.secrets)
         self._lag = LoopLag() if lag is None else lag
         self._named = None if required is None else frozenset(required)
         self._clock = clock
@@ -63,9 +65,10 @@ class Runner:
 
         A name that is taken, and a wrong option, are a `ConfigurationError`.
         """
-        if not isinstance(check, Check):
+        if isinstance(check, type) or not isinstance(check, Check):
+            kind = f"The class {check.__name__}" if isinstance(check, type) else _a(check)
             raise ConfigurationError(
-                f"A {type(check).__name__} was given as a check; allowed is what has the "
+                f"{kind} was given as a check; allowed is what has the "
                 "attributes of Check, and for a function there is monitor.check"
             )
         validate(check)
@@ -73,8 +76,13 @@ class Runner:
             raise ConfigurationError(
                 f"There are two checks with the name {check.name}; each needs a name of its own"
             )
-        secrets = (*self._secrets, *getattr(check, "secrets", ()))
-        self._seats[check.name] = _Seat(check, Answers(check.name, Redaction(secrets)))
+        self._seats[check.name] = _Seat(check, Answers(check.name, self._redaction))
+        if isinstance(check, Options) and check.secrets:
+            # What one check knows, another one may happen to say.
+            self.secrets = tuple(dict.fromkeys((*self.secrets, *check.secrets)))
+            self._redaction = Redaction(self.secrets)
+            for seat in self._seats.values():
+                seat.answers.redaction = self._redaction
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,19 +94,16 @@ class Runner:
         """The names of the checks that the app cannot serve without."""
         return frozenset(name for name, seat in self._seats.items() if self._needs(seat.check))
 
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The names that the checks depend on, whether or not there are such checks."""
+        named = (parent for seat in self._seats.values() for parent in seat.check.depends_on)
+        return tuple(dict.fromkeys(named))
+
     def check(self, name: str) -> Check:
         """The check of that name; without one, a `ConfigurationError`."""
         self._wanted([name])
         return self._seats[name].check
-
-    def validate(self) -> None:
-        """Raise `ConfigurationError` where a check is named as required that does not exist."""
-        unknown = sorted((self._named or frozenset()) - self._seats.keys())
-        if unknown:
-            raise ConfigurationError(
-                f"MONITOR_REQUIRED_CHECKS names {', '.join(unknown)}; "
-                f"the checks are {', '.join(self._seats)}"
-            )
 
     async def round(self, names: Collection[str] | None = None) -> dict[str, CheckResult]:
         """Run all checks, or those in `names`, and give their results in the order of adding.
@@ -172,6 +177,10 @@ class Runner:
 
     def _needs(self, check: Check) -> bool:
         return bool(check.required) if self._named is None else check.name in self._named
+
+
+def _a(thing: object) -> str:
+    return f"A {type(thing).__name__}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,7 +390,7 @@ class _Run:
 
     def _timed(self, answer: CheckResult) -> CheckResult:
         """`answer` with the time that the call took, where it does not bring its own."""
-        if answer.response_time_ms is not None:
+        if answer.response_time_ms is not None or answer.status is Status.SKIPPED:
             return answer
         return replace(answer, response_time_ms=self._milliseconds())
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holistic_asgi_monitor.checks.answers import Answers
+from holistic_asgi_monitor.checks.answers import LONGEST_MESSAGE, Answers
 from holistic_asgi_monitor.model import CheckResult, Status
 
 SECRET = "S3cret"
@@ -95,8 +95,8 @@ def test_a_result_with_a_wrong_field_is_degraded(result: CheckResult, what: str)
     [
         ({"at": datetime(2026, 11, 23, tzinfo=UTC)}, {"at": "2026-11-23 00:00:00+00:00"}),
         ({("a", 1): 2, "b": (1, 2)}, {"b": [1, 2]}),
-        ({"x": float("nan")}, {"left_out": "the details are no JSON values"}),
-        (Hostile(), {"left_out": "the details are no JSON values"}),
+        ({"x": float("nan"), "y": 1}, {"x": None, "y": 1}),
+        (Hostile(), {"left_out": "the details could not be read"}),
     ],
 )
 def test_details_become_json_values(details: Mapping[str, Any], kept: Any) -> None:
@@ -104,6 +104,13 @@ def test_details_become_json_values(details: Mapping[str, Any], kept: Any) -> No
 
     assert found == kept
     json.dumps(found, allow_nan=False)
+
+
+def test_a_message_without_end_is_cut() -> None:
+    message = judged(CheckResult(Status.HEALTHY, "word " * 1_000_000)).message
+
+    assert len(message) <= LONGEST_MESSAGE
+    assert message.endswith("word...")
 
 
 def test_details_are_a_copy() -> None:

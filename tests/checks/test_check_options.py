@@ -36,7 +36,19 @@ def test_another_duration_is_refused_with_check_and_option(option: str, value: A
         Options(name="pay", **{option: value})
 
 
-def test_dependencies_in_one_text_are_refused() -> None:
+@pytest.mark.parametrize("names", ["database", None, 3, [1], {"database"}])
+def test_dependencies_that_are_no_sequence_of_names_are_refused(names: Any) -> None:
     """A text is a sequence of letters, and no check has one of these for a name."""
     with pytest.raises(ConfigurationError, match="allowed is a sequence of names"):
-        Options(name="pay", depends_on="database")
+        Options(name="pay", depends_on=names)
+
+
+@pytest.mark.parametrize("required", ["no", 1, None])
+def test_required_is_true_or_false(required: Any) -> None:
+    with pytest.raises(ConfigurationError, match="allowed are True and False"):
+        Options(name="pay", required=required)
+
+
+def test_the_name_of_the_monitor_itself_is_taken() -> None:
+    with pytest.raises(ConfigurationError, match="stands for the monitor itself"):
+        Options(name="monitor")
