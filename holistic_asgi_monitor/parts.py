@@ -30,7 +30,7 @@ from holistic_asgi_monitor.history.off import Off
 from holistic_asgi_monitor.history.opening import spare_store, to_store
 from holistic_asgi_monitor.history.recorder import Recorder
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
-from holistic_asgi_monitor.metrics.exposition import Exposition
+from holistic_asgi_monitor.metrics.exposition import Exposition, Page
 from holistic_asgi_monitor.metrics.latency import Bounds
 from holistic_asgi_monitor.metrics.series import RequestSeries
 from holistic_asgi_monitor.metrics.windows import WINDOWS, Windows
@@ -212,7 +212,7 @@ class Parts:
             Sources(
                 report=self.watch.report,
                 last_report=self.watch.last_report,
-                page=self.exposition.page,
+                page=self._page,
                 stats=self.statistics.as_dict,
                 history=self.history,
                 alerts=self._alerts,
@@ -380,6 +380,12 @@ class Parts:
         failed = sum(count for (_, status), count in calls if status in _OPENAI_FAILURES)
         return int(failed), int(sum(count for _, count in calls))
 
+    async def _page(self, *args: Any, **options: Any) -> Page:
+        """The page, with the calls that have ended unnoticed until now."""
+        if self.openai is not None:
+            self.openai.settle()
+        return await self.exposition.page(*args, **options)
+
     def _endpoint(self, exchange: Exchange) -> str:
         """The label of a request that may still be underway."""
         status = 101 if exchange.scope["type"] == "websocket" else 200
@@ -399,6 +405,8 @@ class Parts:
 
     def _refresh(self) -> None:
         self._note_system()
+        if self.openai is not None:
+            self.openai.settle()
         # A route that moved may have left its old name with its cells.
         if self.routes.refresh():
             self.paths.forget()

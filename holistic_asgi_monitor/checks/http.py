@@ -10,8 +10,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -22,23 +23,34 @@ import anyio
 from holistic_asgi_monitor._version import __version__
 from holistic_asgi_monitor.checks.answers import UnwellError
 from holistic_asgi_monitor.checks.loops import Threaded
-from holistic_asgi_monitor.checks.network import failing, joined
+from holistic_asgi_monitor.checks.network import failing, hideable, joined
+from holistic_asgi_monitor.checks.per_loop import PerLoop
 from holistic_asgi_monitor.checks.probe import TIMEOUT_SECONDS, Probe
 from holistic_asgi_monitor.model import CheckResult, ConfigurationError, Status
 from holistic_asgi_monitor.redaction import passwords
+from holistic_asgi_monitor.settings import Settings
 
 __all__ = ("HTTP",)
 
 BODY_BYTES = 65_536
-# The thread is to end by itself, a little before it would be left alone.
+# The thread is to end by itself, a little before it would be left alone; an answer that comes
+# meanwhile does not count.
 MARGIN_SHARE = 0.1
-MARGIN_SECONDS = 0.1
+MARGIN_SECONDS = 0.02
 MOMENT_SECONDS = 0.1
 
+SHORTEST_KEY = 8
+_WORD_LENGTH = 16
+
+_SWITCHING = 101
 _PORTS = {"http": 80, "https": 443}
 _FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 _ALLOWED = "allowed is http://host:port/path or https://host:port/path"
 _UNWRITABLE = re.compile(r"[\x00-\x20\x7f]")
+# What a query may hold besides keys: a word, numbers, a host.
+_PLAIN = re.compile(r"[A-Za-z]?[a-z]*([-_ ][a-z]+)*")
+_NUMBERS = re.compile(r"[\d.,:+ -]+")
+_PLACE = re.compile(r"([a-z0-9-]+\.)+[a-z]{2,12}(:\d{1,5})?")
 _SAFE = "%/:=&?~+!$,;'@()*[]"
 
 
@@ -48,7 +60,8 @@ class HTTP(Probe):
     No redirect is followed, no proxy of the environment used, and of the body 64 KiB are read at
     most. A user and a password in the URL are sent as Basic authentication. Certificates are
     verified against the system's authorities, or those that `SSL_CERT_FILE` names; when the
-    server's expires is among the details. A thread waits for the network.
+    server's expires is among the details. A thread waits for the network. Who asks while somebody
+    else does waits for the end of that.
     """
 
     def __init__(
@@ -66,15 +79,26 @@ class HTTP(Probe):
         )
         self._target = _Target.parse(url, name)
         self.secrets = self._target.secrets
-        self._exchange: _Exchange | None = None
+        self._visits = PerLoop(_Visit)
+
+    def configured(self, settings: Settings) -> Self:
+        """The same check with requests of its own: each monitor has them."""
+        same = copy(self)
+        same._visits = PerLoop(_Visit)  # noqa: SLF001 - its own class
+        return same
 
     async def unjudged(self) -> CheckResult:
         """Ask once; `UnwellError` for a bad answer, and for none."""
-        await self._free()
+        visit = self._visits.here()
+        async with visit.lock:
+            await self._free(visit.exchange)
+            return await self._asked(visit)
+
+    async def _asked(self, visit: _Visit) -> CheckResult:
         left = anyio.current_effective_deadline() - anyio.current_time()
         seconds = left if math.isfinite(left) else TIMEOUT_SECONDS
         margin = min(MARGIN_SECONDS, MARGIN_SHARE * seconds)
-        exchange = self._exchange = _Exchange(self._target, seconds - margin)
+        exchange = visit.exchange = _Exchange(self._target, seconds - margin)
         try:
             await Threaded(exchange.run, f"check {self.name}")()
         except (OSError, http.client.HTTPException) as error:
@@ -86,9 +110,8 @@ class HTTP(Probe):
             exchange.abandon()
         return self._result(exchange)
 
-    async def _free(self) -> None:
+    async def _free(self, before: _Exchange | None) -> None:
         """Wait a moment for the thread of a request that was given up; there is never a second."""
-        before = self._exchange
         if before is None:
             return
         with anyio.move_on_after(MOMENT_SECONDS):
@@ -102,7 +125,10 @@ class HTTP(Probe):
 
     def unanswered(self, seconds: float) -> UnwellError:
         """What to say when there was no answer, or no end to it, within `seconds`."""
-        exchange = self._exchange
+        visit = self._visits.known()
+        return self._silence(None if visit is None else visit.exchange, seconds)
+
+    def _silence(self, exchange: _Exchange | None, seconds: float) -> UnwellError:
         status = None if exchange is None else exchange.status
         what = "gave no answer" if status is None else f"answered {status}, but did not end"
         sentence = f"{self._target.where} {what} within {seconds:g} s"
@@ -118,7 +144,7 @@ class HTTP(Probe):
         self, exchange: _Exchange, error: OSError | http.client.HTTPException, seconds: float
     ) -> UnwellError:
         if isinstance(error, TimeoutError) and error.errno is None:
-            return self.unanswered(round(seconds, 2))
+            return self._silence(exchange, round(seconds, 2))
         predicate = failing(error) or "cannot be reached"
         if isinstance(error, http.client.IncompleteRead):
             predicate = f"answered {exchange.status}, but cut its answer off"
@@ -150,14 +176,15 @@ class _Target:
         path = quote(parts.path or "/", _SAFE)
         query = quote(parts.query, _SAFE)
         authorization = _authorization(parts)
+        where = f"{parts.scheme}://{place}{path}"
         return cls(
-            where=f"{parts.scheme}://{place}{path}",
+            where=where,
             host=host,
             port=port,
             # Made here: to read the authorities takes time, and holds everybody up.
             context=ssl.create_default_context() if parts.scheme == "https" else None,
             request=_request(place, f"{path}?{query}" if query else path, authorization),
-            secrets=_secrets(parts, authorization),
+            secrets=hideable(_secrets(parts, authorization, where), where, host, name),
         )
 
 
@@ -202,11 +229,30 @@ def _request(host: str, path: str, authorization: str) -> bytes:
     return "\r\n".join((*lines, "", "")).encode("ascii")
 
 
-def _secrets(parts: SplitResult, authorization: str) -> tuple[str, ...]:
-    """What nobody may read: the password in all its forms, and the query, which may hold a key."""
-    values = [value for _, value in parse_qsl(parts.query)]
-    found = {*passwords(parts.geturl()), authorization, parts.query, *values}
-    return tuple(sorted(found - {""}))
+def _secrets(parts: SplitResult, authorization: str, where: str) -> Iterator[str]:
+    """What nobody may read: the password in all its forms, and what looks like a key in the query.
+
+    Nothing else of the query: `where` and the rest of a sentence must still be read.
+    """
+    yield from passwords(parts.geturl())
+    yield authorization
+    for value in (parts.query, *(value for _, value in parse_qsl(parts.query))):
+        if len(value) >= SHORTEST_KEY and value not in where and not _is_plain(value):
+            yield value
+
+
+def _is_plain(value: str) -> bool:
+    if len(value) < _WORD_LENGTH and _PLAIN.fullmatch(value):
+        return True
+    return bool(_NUMBERS.fullmatch(value) or _PLACE.fullmatch(value))
+
+
+@dataclass(slots=True)
+class _Visit:
+    """The last request of one event loop, and the lock of who makes one."""
+
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    exchange: _Exchange | None = None
 
 
 class _Exchange:
@@ -312,6 +358,11 @@ class _Exchange:
         # Without an HTTPConnection, which would close the socket while `abandon` may use it.
         with http.client.HTTPResponse(peer, method="GET") as response:
             response.begin()
+            while 100 <= response.status < 200 and response.status != _SWITCHING:
+                # A hint: the answer follows, and is read where there seems to be none yet.
+                response.headers = None  # type: ignore[assignment]  # as before the first
+                peer.settimeout(self._left())
+                response.begin()
             self.status = self.details["status_code"] = response.status
             self._read(response, peer)
 

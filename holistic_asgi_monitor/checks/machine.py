@@ -24,6 +24,7 @@ from holistic_asgi_monitor.checks.container import (
 )
 from holistic_asgi_monitor.checks.growth import SHORTEST_SECONDS, Growth
 from holistic_asgi_monitor.checks.loops import StillRunningError, Threaded
+from holistic_asgi_monitor.checks.per_loop import PerLoop, Sharing
 from holistic_asgi_monitor.checks.strain import Pressures, Strain, StrainMeter
 
 __all__ = ("CpuMeter", "Machine", "SystemSample")
@@ -32,6 +33,7 @@ _logger = logging.getLogger("holistic_asgi_monitor")
 
 FRESH_SECONDS = 1.0
 STORAGE_SECONDS = 1.0
+SILENT_ROUNDS = 2
 
 Figure = TypeVar("Figure")
 
@@ -42,11 +44,13 @@ class SystemSample:
 
     `cpu_percent` is the mean of the last five minutes in percent of `cpu_cores`, the cores that
     we may use, and None at the first sample. It counts what the container uses where it has a
-    quota, else what this process does. `memory_bytes` is the resident set of this process;
-    `memory_percent` is what the container uses of its `memory_limit_bytes` where `source` is
-    "cgroup", what the host uses of its memory where it is "host". `disk_percent` and
-    `disk_bytes`, the size, are of the disk with the working directory. The disk and the open
-    files are as old as the last round, and so is what follows them.
+    quota, else what this process does. `memory_bytes`, and `process_memory_bytes` too, is the
+    resident set of this process; `memory_percent` is what the container uses of its
+    `memory_limit_bytes` where `source` is "cgroup", what the host uses of its memory where it is
+    "host": as bytes that is `container_memory_bytes` or `host_memory_bytes`, and the other of
+    them is None. `disk_percent` and `disk_bytes`, the size, are of the disk with the working
+    directory. The disk and the open files are as old as the last round, and so is what follows
+    them. `disk_silent` says that the disk gave no answer within a second, two rounds in a row.
 
     `throttled_percent` is the share of the last five minutes whose CPU periods ran into the
     quota; `throttled_periods` and `throttled_seconds` (added up over the cores) are those since
@@ -62,8 +66,12 @@ class SystemSample:
     memory_percent: float | None = None
     memory_limit_bytes: int | None = None
     source: str = "host"
+    process_memory_bytes: int | None = None
+    container_memory_bytes: int | None = None
+    host_memory_bytes: int | None = None
     disk_percent: float | None = None
     disk_bytes: int | None = None
+    disk_silent: bool = False
     open_files: int | None = None
     open_files_limit: int | None = None
     throttled_percent: float | None = None
@@ -121,7 +129,9 @@ class Machine:
         self._storage = _Storage()
         self._strain_meter = StrainMeter(root)
         self._strain = Strain()
-        self._read_storage = Threaded(self._look_at_storage, "system check")
+        self._readings = PerLoop(lambda: Threaded(self._look_at_storage, "system check"))
+        self._refreshes = Sharing[SystemSample]()
+        self._silent_rounds = 0
         self._last: tuple[float, SystemSample] | None = None
         self._warned = False
 
@@ -137,11 +147,16 @@ class Machine:
     async def refresh(self) -> SystemSample:
         """The figures of now, with those of the disk and the open files, read in a thread.
 
-        A disk that does not answer within a second has no figures, and is not asked twice.
+        A disk that does not answer within a second has no figures, and is not asked twice. Who
+        asks at the same time is given the same figures.
         """
+        return await self._refreshes(self._refreshed)
+
+    async def _refreshed(self) -> SystemSample:
         storage: object = None
         with anyio.move_on_after(STORAGE_SECONDS), contextlib.suppress(StillRunningError):
-            storage = await self._read_storage()
+            storage = await self._readings.here()()
+        self._silent_rounds = 0 if isinstance(storage, _Storage) else self._silent_rounds + 1
         self._storage = storage if isinstance(storage, _Storage) else _Storage()
         self._strain = self._strain_meter.read(self._clock())
         self._last = None
@@ -150,15 +165,20 @@ class Machine:
     def _read(self, now: float) -> SystemSample:
         memory, source = self._memory()
         percent, cores = self._cpu(now)
+        resident, used = self._resident(), memory.used if memory else None
         return SystemSample(
             cpu_percent=_rounded(percent),
             cpu_cores=cores,
-            memory_bytes=self._resident(),
+            memory_bytes=resident,
             memory_percent=_rounded(memory.percent) if memory else None,
             memory_limit_bytes=memory.limit if memory else None,
             source=source,
+            process_memory_bytes=resident,
+            container_memory_bytes=used if source == "cgroup" else None,
+            host_memory_bytes=used if source == "host" else None,
             disk_percent=self._storage.disk_percent,
             disk_bytes=self._storage.disk_bytes,
+            disk_silent=self._silent_rounds >= SILENT_ROUNDS,
             open_files=self._storage.open_files,
             open_files_limit=self._storage.open_files_limit,
             throttled_percent=_rounded(self._strain.throttled_percent),

@@ -6,15 +6,19 @@ import errno
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-__all__ = ("causes", "failing", "joined")
+from holistic_asgi_monitor.checks.loops import StillRunningError
+from holistic_asgi_monitor.redaction import SHORTEST
+
+__all__ = ("causes", "failing", "hideable", "joined")
 
 _NO_ROUTE = "cannot be reached: there is no route to it"
 _NOT_ALLOWED = "cannot be reached: this process may not connect to it"
 _CUT = "cut the connection"
 _NO_FILES = "cannot be reached: this process has no file descriptor left"
 _NO_TLS = "does not speak TLS"
+_NO_NAMES = "cannot be reached: the name service gives no answer"
 
 _ERRNO = {
     errno.ECONNREFUSED: "refuses connections",
@@ -68,13 +72,26 @@ def joined(host: str, port: int | None) -> str:
     return shown if port is None else f"{shown}:{port}"
 
 
+def hideable(secrets: Iterable[str], *shown: str) -> tuple[str, ...]:
+    """Those of `secrets` that can be taken out of a sentence so that it can still be read.
+
+    A password that is a word of what is `shown` all the same, a host or a database for example,
+    gives nothing away there, and three stars in its place would.
+    """
+    words = {word for text in shown for word in (text.lower(), *re.split(r"\W+", text.lower()))}
+    kept = {secret for secret in secrets if len(secret) >= SHORTEST and secret.lower() not in words}
+    return tuple(sorted(kept))
+
+
 def _predicate(error: BaseException) -> str | None:
     if isinstance(error, ssl.SSLError):
         return _tls(error)
     if isinstance(error, socket.gaierror):
         if error.errno == socket.EAI_AGAIN:
-            return "cannot be reached: the name service gives no answer"
+            return _NO_NAMES
         return "cannot be reached: its name is not known"
+    if isinstance(error, StillRunningError):
+        return _NO_NAMES
     if isinstance(error, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
         return _CUT
     return _ERRNO.get(_number(error)) if isinstance(error, OSError) else None
@@ -91,9 +108,16 @@ def _number(error: OSError) -> int:
 
 def _tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _CERTIFICATE.get(error.verify_code, "has a certificate that is not trusted here")
+        return _CERTIFICATE.get(
+            getattr(error, "verify_code", 0), "has a certificate that is not trusted here"
+        )
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return _CUT
-    if error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"}:
+    # Only what OpenSSL said has a reason.
+    if getattr(error, "reason", None) in {
+        "WRONG_VERSION_NUMBER",
+        "HTTP_REQUEST",
+        "PACKET_LENGTH_TOO_LONG",
+    }:
         return _NO_TLS
     return "does not agree with this process on TLS"

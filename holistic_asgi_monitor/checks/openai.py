@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from holistic_asgi_monitor.checks.answers import UnwellError
 from holistic_asgi_monitor.checks.loops import StillRunningError
+from holistic_asgi_monitor.checks.network import hideable
 from holistic_asgi_monitor.checks.openai_calls import RealCalls
 from holistic_asgi_monitor.checks.openai_client import Line, lent, own
 from holistic_asgi_monitor.checks.openai_faults import hides_models, silent, unwell
+from holistic_asgi_monitor.checks.per_loop import Sharing
 from holistic_asgi_monitor.checks.probe import TIMEOUT_SECONDS, Probe
 from holistic_asgi_monitor.model import CheckResult, MissingExtraError, Status
 from holistic_asgi_monitor.settings import Settings
@@ -27,12 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = ("OpenAI",)
 
-KEPT_SECONDS = 60.0
-RECHECK_SECONDS = 5.0
+_Found = tuple[CheckResult, Exception | None]
+
+INTERVAL_SECONDS = 60.0
+# Rounds come a tenth earlier or later, and each of them is to ask.
+KEPT_SECONDS = 50.0
 
 
 class OpenAI(Probe):
-    """Asks OpenAI for its models, once a minute at most, and joins what real calls saw.
+    """Asks OpenAI for its models, once a minute, and joins what real calls saw.
 
     `client` is an async or a sync client of the `openai` package, which stays its owner's;
     without one, the check makes its own for `api_key` and `base_url`, else for those of the
@@ -40,7 +45,9 @@ class OpenAI(Probe):
     are critical, everything else that goes wrong is degraded, also where it is `required`: that
     OpenAI has a bad minute is no reason to take the app out of service.
 
-    A healthy result is kept for 60 seconds, another one for 5; `clock` gives monotonic seconds.
+    A healthy result is kept for 50 seconds. Another one is not: told again it would be taken for
+    a second failure. Those who ask at the same time share one request. `clock` gives monotonic
+    seconds.
     """
 
     def __init__(
@@ -60,7 +67,7 @@ class OpenAI(Probe):
             name=name,
             required=required,
             timeout=timeout,
-            interval=KEPT_SECONDS if interval is None else interval,
+            interval=INTERVAL_SECONDS if interval is None else interval,
             depends_on=depends_on,
         )
         _import_sdk()
@@ -68,11 +75,11 @@ class OpenAI(Probe):
         self._calls = RealCalls()
         self._kept: _Kept | None = None
         self._patience = TIMEOUT_SECONDS if timeout is None else timeout
-        self._given = None if client is not None else (api_key, base_url)
-        self._line: Line | None = (
-            own(api_key, base_url, name=name) if client is None else lent(client, name=name)
-        )
-        self.secrets = () if self._line is None else self._line.secrets
+        self._probes = Sharing[_Found]()
+        self._client = client
+        self._given = api_key, base_url
+        self._line: Line | None = None
+        self._connect(api_key, base_url)
 
     def configured(self, settings: Settings) -> Self:
         """The same check, with key, address and timeout of `settings` where it has none."""
@@ -81,13 +88,20 @@ class OpenAI(Probe):
         return same
 
     def _configure(self, settings: Settings) -> None:
+        # Two monitors may live in two event loops: each has probes of its own.
+        self._probes, self._kept = Sharing[_Found](), None
         if self.timeout is None:
             self._patience = settings.check_timeout_seconds
-        if self._given is not None:
-            key, url = self._given
-            key, url = key or settings.openai_api_key, url or settings.openai_base_url
-            self._line = own(key, url, name=self.name)
-            self.secrets = () if self._line is None else self._line.secrets
+        key, url = self._given
+        self._connect(key or settings.openai_api_key, url or settings.openai_base_url)
+
+    def _connect(self, key: str | None, url: str | None) -> None:
+        client = self._client
+        self._line = (
+            own(key, url, name=self.name) if client is None else lent(client, name=self.name)
+        )
+        known, host = ((), "") if self._line is None else (self._line.secrets, self._line.host)
+        self.secrets = hideable(known, host, self.name, "openai", "http", "https")
 
     def saw(self, status: str, now: float) -> None:
         """Note how a real call ended: a status of openai_calls_total, `now` by the check's clock.
@@ -100,30 +114,29 @@ class OpenAI(Probe):
         """Ask for the models, unless the last answer still holds; see `Probe`."""
         if self._line is None:
             return self._joined(CheckResult(Status.SKIPPED, "no OPENAI_API_KEY"))
-        if self._kept is not None and (kept := self._kept.at(self._clock())) is not None:
-            return self._told(kept, None)
+        line, kept = self._line, self._kept
+        if kept is not None and (result := kept.at(self._clock())) is not None:
+            return self._joined(result)
         try:
-            result, cause = await self._probed(self._line)
+            result, cause = await self._probes(lambda: self._probed(line))
         except StillRunningError as running:
-            # Not kept: the call before may have returned by the next time.
-            return self._told(_unreturned(running, self._line.host), None)
-        self._kept = _Kept(result, self._clock())
-        return self._told(result, cause)
+            result, cause = _unreturned(running, line.host), None
+        if result.status is Status.HEALTHY:
+            return self._joined(result)
+        raise _error(self._joined(result)) from cause
 
     def unanswered(self, seconds: float) -> UnwellError:
-        """No answer within `seconds`, which is kept like any other result."""
+        """No answer within `seconds`."""
         if self._line is None:
             return super().unanswered(seconds)
-        result = _result(silent(self._line.host, seconds))
-        self._kept = _Kept(result, self._clock())
-        return _error(self._joined(result))
+        return _error(self._joined(_result(silent(self._line.host, seconds))))
 
     async def aclose(self) -> None:
         """Close the check's own client; one that was given stays open."""
         if self._line is not None:
             await self._line.aclose()
 
-    async def _probed(self, line: Line) -> tuple[CheckResult, Exception | None]:
+    async def _probed(self, line: Line) -> _Found:
         """What one request finds, and the exception where there is one."""
         began = time.perf_counter()
         try:
@@ -136,16 +149,12 @@ class OpenAI(Probe):
         else:
             result, fault = _answered(body, line.host), None
         milliseconds = round((time.perf_counter() - began) * 1000, 3)
-        return replace(result, response_time_ms=milliseconds), fault
-
-    def _told(self, result: CheckResult, cause: Exception | None) -> CheckResult:
-        """The result with what real calls saw; where the probe went wrong, raised."""
-        joined = self._joined(result)
-        if result.status is Status.HEALTHY:
-            return joined
-        raise _error(joined) from cause
+        result = replace(result, response_time_ms=milliseconds)
+        self._kept = _Kept(result, self._clock()) if result.status is Status.HEALTHY else None
+        return result, fault
 
     def _joined(self, result: CheckResult) -> CheckResult:
+        """The result with what real calls saw."""
         calls = self._calls.judged(self._clock())
         if not calls.details:
             return result
@@ -157,7 +166,7 @@ class OpenAI(Probe):
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A result, and the time in seconds when it was had."""
+    """A healthy result, and the time in seconds when it was had."""
 
     result: CheckResult
     had: float
@@ -165,8 +174,7 @@ class _Kept:
     def at(self, now: float) -> CheckResult | None:
         """The result with its age, as long as it holds."""
         age = now - self.had
-        holds = KEPT_SECONDS if self.result.status is Status.HEALTHY else RECHECK_SECONDS
-        if age >= holds:
+        if age >= KEPT_SECONDS:
             return None
         details = {**self.result.details, "age_seconds": round(age, 1)}
         return replace(self.result, details=details)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies
 
-from holistic_asgi_monitor.checks.loops import Threaded, running_loop
+from holistic_asgi_monitor.checks.loops import Threaded
+from holistic_asgi_monitor.checks.names import Resolver
+from holistic_asgi_monitor.checks.per_loop import PerLoop
 from holistic_asgi_monitor.model import ConfigurationError
 from holistic_asgi_monitor.redaction import passwords
 
@@ -69,7 +72,7 @@ class OwnLine:
     to an event loop that may have ended by then.
     """
 
-    def __init__(self, key: str, url: SplitResult) -> None:
+    def __init__(self, key: str, url: SplitResult, name: str) -> None:
         import openai
 
         self.host = place(url)
@@ -83,21 +86,25 @@ class OwnLine:
         self._http = import_module(base.__module__.partition(".")[0])
         # Read from disk once, and not while an event loop runs.
         self._tls = self._http.create_ssl_context()
-        self._kept: tuple[object, openai.AsyncOpenAI] | None = None
+        self._clients = PerLoop(self._made)
+        # A proxy looks the name up itself, and perhaps nobody else can.
+        direct = not {"all", "http", "https"} & getproxies().keys()
+        self._resolver = Resolver(url.hostname or "", name) if direct else None
         _warm(self._made())
 
     async def models(self, seconds: float) -> bytes:
-        """See `Line`."""
-        loop = running_loop()
-        if self._kept is None or self._kept[0] is not loop:
-            self._kept = (loop, self._made())
-        return await _models(self._kept[1], seconds)
+        """See `Line`; `StillRunningError` where the name service is silent since another time."""
+        if self._resolver is not None:
+            # The client's own look-up would hold a thread of the app's for as long as this hangs.
+            with suppress(OSError, UnicodeError):
+                await self._resolver.addresses()
+        return await _models(self._clients.here(), seconds)
 
     async def aclose(self) -> None:
         """See `Line`."""
-        kept, self._kept = self._kept, None
-        if kept is not None and kept[0] is running_loop():
-            await kept[1].close()
+        client = self._clients.take()
+        if client is not None:
+            await client.close()
 
     def _made(self) -> openai.AsyncOpenAI:
         import openai
@@ -127,19 +134,22 @@ class AsyncLine:
 
 
 class SyncLine:
-    """A sync client that somebody else owns, called in a daemon thread, one call at a time."""
+    """A sync client that somebody else owns, called in a daemon thread, one call at a time.
+
+    Each event loop has such a thread.
+    """
 
     def __init__(self, client: openai.OpenAI, name: str) -> None:
         self.host, self.secrets = _known(client)
         self._client = client
         self._seconds = 0.0
-        self._threaded = Threaded(self._ask, f"check {name}")
+        self._calls = PerLoop(lambda: Threaded(self._ask, f"check {name}"))
         _warm(client)
 
     async def models(self, seconds: float) -> bytes:
         """See `Line`; `StillRunningError` where the call before has not returned."""
         self._seconds = seconds
-        return cast("bytes", await self._threaded())
+        return cast("bytes", await self._calls.here()())
 
     async def aclose(self) -> None:
         """Nothing is ours to close."""
@@ -160,7 +170,8 @@ def own(key: str | None, url: str | None, *, name: str) -> OwnLine | None:
         return None
     if not _KEY.fullmatch(key):
         raise _unusable_key(name)
-    return OwnLine(key, _web_address(url or os.environ.get("OPENAI_BASE_URL") or OWN_URL, name))
+    address = _web_address(url or os.environ.get("OPENAI_BASE_URL") or OWN_URL, name)
+    return OwnLine(key, address, name)
 
 
 def lent(client: object, *, name: str) -> AsyncLine | SyncLine:

@@ -37,16 +37,20 @@ QUESTION = (
     "SELECT current_setting('server_version'), pg_is_in_recovery(),"
     " current_setting('transaction_read_only') = 'on'"
 )
-# Of the sessions of this user in this database all but our own are counted.
+# Of the sessions of this user in this database all but our own are counted, and of the server's
+# all. Who is no superuser is not shown what sort of session others have, but that they have a
+# user and a database: background workers of the server lack one of both.
+_OURS = """backend_type = 'client backend' AND pid <> pg_backend_pid()
+    AND datname = current_database() AND usename = session_user"""
 COUNTING = f"""{QUESTION},
   current_setting('max_connections')::int
     - current_setting('superuser_reserved_connections')::int
     - coalesce(current_setting('reserved_connections', true)::int, 0),
-  (count(*) FILTER (WHERE state = 'idle'))::int,
-  count(*)::int
+  (count(*) FILTER (WHERE {_OURS} AND state = 'idle'))::int,
+  (count(*) FILTER (WHERE {_OURS}))::int,
+  (count(*) FILTER (WHERE coalesce(backend_type, 'client backend') = 'client backend'))::int
 FROM pg_stat_activity
-WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
-  AND datname = current_database() AND usename = session_user"""
+WHERE datid IS NOT NULL AND usesysid IS NOT NULL"""
 RELEASE_SECONDS = 1.0
 _POOL = "the pool of database connections"
 
@@ -81,7 +85,9 @@ class Load:
 class Answer:
     """What the server said, and after how many milliseconds.
 
-    `connections` and `server_maximum` are what the server tells of itself, where it was asked.
+    `connections`, `server_maximum` and `server_size` are what the server tells of itself, where
+    it was asked: the sessions of this user in this database, how many clients it may have, and how
+    many it has.
     """
 
     version: str
@@ -90,18 +96,28 @@ class Answer:
     milliseconds: float
     connections: Connections | None = None
     server_maximum: int | None = None
+    server_size: int | None = None
+
+    @property
+    def server_full(self) -> bool:
+        """Whether the next client is refused."""
+        if self.server_maximum is None or self.server_size is None:
+            return False
+        return self.server_size >= self.server_maximum
 
 
 class Source(ABC):
     """A way to ask one PostgreSQL server.
 
     `asking` says whether the last question went on to the server, or waits in a pool's queue;
-    `whose` is said of the connections that are counted.
+    `naming` whether it waits for the address of the server's name; `whose` is said of the
+    connections that are counted.
     """
 
     address = Address("the address of the pool")
     whose = "of the pool"
     asking = False
+    naming = False
 
     def load(self) -> Load | None:
         """How full the pool is, as far as that is known without asking the server.
@@ -132,8 +148,13 @@ async def timed(row: Awaitable[Sequence[Any] | None]) -> Answer:
     answer = Answer(version, bool(columns[1]), bool(columns[2]), round(elapsed, 3))
     if len(columns) == 3:
         return answer
-    maximum, idle, size = columns[3:]
-    return replace(answer, connections=Connections(size - idle, idle, size), server_maximum=maximum)
+    maximum, idle, size, all_of_server = columns[3:]
+    return replace(
+        answer,
+        connections=Connections(size - idle, idle, size),
+        server_maximum=maximum,
+        server_size=all_of_server,
+    )
 
 
 async def settled() -> None:

@@ -5,39 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Sequence
+from typing import Any, Self
 
 from holistic_asgi_monitor.checks.answers import UnwellError
 from holistic_asgi_monitor.checks.dsn import Address
 from holistic_asgi_monitor.checks.loops import running_loop
-from holistic_asgi_monitor.checks.pools import (
-    COUNTING,
-    QUESTION,
-    Answer,
-    Connections,
-    Load,
-    Source,
-    settled,
-    timed,
-    to_pool,
-)
+from holistic_asgi_monitor.checks.network import hideable
+from holistic_asgi_monitor.checks.pools import Answer, Connections, Load, Source, to_pool
+from holistic_asgi_monitor.checks.postgres_line import Own
 from holistic_asgi_monitor.checks.probe import Probe
 from holistic_asgi_monitor.checks.sqlstates import sqlstate, told, was_cut
-from holistic_asgi_monitor.model import CheckResult, ConfigurationError, MissingExtraError, Status
+from holistic_asgi_monitor.model import CheckResult, ConfigurationError, Status
 from holistic_asgi_monitor.settings import Settings
-
-if TYPE_CHECKING:
-    import asyncpg
 
 __all__ = ("Connections", "Postgres")
 
-APPLICATION_NAME = "holistic-asgi-monitor"
 SLOW_MS = 3000.0
 
 _EXHAUSTED = "53300"
-_NOT_ALLOWED = "42"
-"""The class of the SQLSTATE where a server does not know, or does not show, what was asked for."""
 _PATIENCE_OF_POOLS = frozenset({"PoolTimeout", "TimeoutError", "TooManyRequests"})
 
 
@@ -47,9 +33,14 @@ class Postgres(Probe):
     It is given an address, for a connection of its own, or a pool of the app's: asyncpg's,
     psycopg's or the AsyncEngine of SQLAlchemy. No answer is critical where `required`, else
     degraded. Slow (above `slow_ms`, else MONITOR_DATABASE_SLOW_MS) is degraded, and so is a
-    pool with all its connections in use. By an address the app's pool is not seen: then
-    `connections`, else MONITOR_DATABASE_CONNECTIONS, is how many may be in use at most, and
-    without it only the server's own limit counts.
+    pool with all its connections in use.
+
+    By an address the app's pool is not seen: then `connections`, else
+    MONITOR_DATABASE_CONNECTIONS, is how many may be in use at most. The server's own limit counts
+    in any case: it is degraded while the server has no connection left to give. The connection of
+    its own is kept, and made anew once a minute, so that a changed password, and whatever else
+    keeps new connections out, is seen within that minute; it costs the server one connection a
+    minute, beside the old one for a moment.
 
     The attribute `connections` is what the last round saw, None where that is not known.
     """
@@ -77,7 +68,9 @@ class Postgres(Probe):
         self._target = dsn_or_pool
         self._source = _source(dsn_or_pool)
         self._load: Load | None = None
-        self.secrets = self._source.address.secrets
+        address = self._source.address
+        shown = (address.where, address.database, address.user, name, "PostgreSQL")
+        self.secrets = hideable(address.secrets, *shown)
 
     def configured(self, settings: Settings) -> Self:
         """The same check, with the thresholds of `settings` where it was given none."""
@@ -142,6 +135,9 @@ class Postgres(Probe):
     def _result(self, answer: Answer) -> CheckResult:
         where, slow = self._source.address.shown, self._slow_ms or SLOW_MS
         complaints = []
+        if answer.server_full:
+            numbers = f"{answer.server_size} of {answer.server_maximum} in use"
+            complaints.append(f"PostgreSQL at {where} has no connection left to give ({numbers})")
         if self._load is not None and self._load.exhausted:
             complaints.append(self._all_in_use(self._load))
         if answer.milliseconds > slow:
@@ -166,6 +162,7 @@ class Postgres(Probe):
                 "server_version": answer.version,
                 "in_recovery": answer.in_recovery,
                 "read_only": answer.read_only,
+                "server_connections": answer.server_size,
                 "server_max_connections": answer.server_maximum,
             }
         if self._load is not None:
@@ -182,12 +179,16 @@ class Postgres(Probe):
             if self._load is not None and self._load.exhausted:
                 sentence = f"{self._all_in_use(self._load)}; none came free {how_long}"
                 return UnwellError(sentence, status=Status.DEGRADED, details=self._details())
-        where = self._source.address.where
-        sentence = f"PostgreSQL at {where} gave no answer {how_long}"
+        what = "gave no answer"
+        if self._source.naming:
+            what = "cannot be reached: the name service gave no answer"
+        sentence = f"PostgreSQL at {self._source.address.where} {what} {how_long}"
         return UnwellError(sentence, details=self._details())
 
     def _unwell(self, error: BaseException) -> UnwellError:
         """What `error` means; nothing of its text is in it."""
+        if isinstance(error, UnwellError):
+            return UnwellError(str(error), status=error.status, details=self._details())
         if not sqlstate(error) and type(error).__name__ in _PATIENCE_OF_POOLS:
             return self._silence("in the time that its driver allows")
         # The server is there, and those who have a connection are served: it is full.
@@ -196,115 +197,8 @@ class Postgres(Probe):
         return UnwellError(sentence, status=status, details=self._details())
 
 
-class _Own(Source):
-    """A connection of the monitor's own, kept from one question to the next."""
-
-    def __init__(self, address: Address) -> None:
-        try:
-            import asyncpg
-        except ImportError:
-            raise MissingExtraError("checks.Postgres", "postgres") from None
-        self.address = address
-        self.whose = f"{f'of user {address.user} ' if address.user else ''}to {address.shown}"
-        self._connect = asyncpg.connect
-        self._question = COUNTING
-        self._kept: tuple[asyncio.AbstractEventLoop, asyncpg.Connection[Any]] | None = None
-
-    async def ask(self) -> Answer:
-        self.asking = True
-        connection = self._taken() or await self._opened()
-        try:
-            answer = await self._asked(connection)
-        except BaseException:
-            connection.terminate()
-            await settled()
-            raise
-        if self._kept is None:
-            self._kept = asyncio.get_running_loop(), connection
-        else:
-            # Somebody asked at the same time.
-            connection.terminate()
-        return answer
-
-    async def aclose(self) -> None:
-        """End the connection, if there is one; the next question opens another."""
-        connection = self._taken()
-        if connection is not None:
-            connection.terminate()
-            await settled()
-
-    async def _opened(self) -> asyncpg.Connection[Any]:
-        named = {} if self.address.application_name else {"application_name": APPLICATION_NAME}
-        connection: asyncpg.Connection[Any] = await self._connect(
-            self.address.dsn,
-            timeout=None,
-            # Without a cache no statement has a name, which PgBouncer would not know again.
-            statement_cache_size=0,
-            server_settings=named,
-            loop=_QuietLoop(asyncio.get_running_loop()),
-        )
-        return connection
-
-    async def _asked(self, connection: asyncpg.Connection[Any]) -> Answer:
-        try:
-            return await timed(connection.fetchrow(self._question))
-        except Exception as error:
-            if self._question is QUESTION or not sqlstate(error).startswith(_NOT_ALLOWED):
-                raise
-        # Numbers are not to be had from this server, or by this user.
-        self._question = QUESTION
-        return await timed(connection.fetchrow(QUESTION))
-
-    def _taken(self) -> asyncpg.Connection[Any] | None:
-        """The connection that was kept, if it is open and of this event loop."""
-        if self._kept is None:
-            return None
-        (loop, connection), self._kept = self._kept, None
-        if loop is running_loop():
-            return None if connection.is_closed() else connection
-        try:
-            loop.call_soon_threadsafe(connection.terminate)
-        except RuntimeError:
-            # That loop has ended: it lets us take leave of the server, and no more.
-            with contextlib.suppress(RuntimeError):
-                connection.terminate()
-        return None
-
-
-class _QuietLoop:
-    """An event loop, for asyncpg to connect by.
-
-    Where asyncpg is cancelled between the connection and its first word about TLS, it forgets a
-    future that is then told of the connection's end: asyncio would log an error that nobody saw.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
-
-    async def create_connection(
-        self, factory: Callable[[], asyncio.Protocol], *place: Any, **options: Any
-    ) -> Any:
-        """Connect as the loop does, and have nothing wait for what is given up."""
-        made: list[asyncio.Protocol] = []
-
-        def remembered() -> asyncio.Protocol:
-            made.append(factory())
-            return made[-1]
-
-        try:
-            return await self._loop.create_connection(remembered, *place, **options)
-        except BaseException:
-            for future in (getattr(protocol, "on_data", None) for protocol in made):
-                if isinstance(future, asyncio.Future):
-                    future.cancel()
-            raise
-
-
 def _source(target: object) -> Source:
-    return _Own(Address.parse(target)) if isinstance(target, str) else to_pool(target)
+    return Own(Address.parse(target)) if isinstance(target, str) else to_pool(target)
 
 
 def _validate(name: str, slow_ms: object, connections: object) -> None:

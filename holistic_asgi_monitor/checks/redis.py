@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from copy import copy
+from typing import TYPE_CHECKING, Self
 
 import anyio
 
@@ -15,6 +16,7 @@ from holistic_asgi_monitor.checks.network import causes, failing
 from holistic_asgi_monitor.checks.probe import Probe
 from holistic_asgi_monitor.checks.redis_access import Answer, access
 from holistic_asgi_monitor.model import CheckResult, Status
+from holistic_asgi_monitor.settings import Settings
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as Client
@@ -79,12 +81,19 @@ class Redis(Probe):
         super().__init__(
             name=name, required=required, timeout=timeout, interval=interval, depends_on=depends_on
         )
+        self._server = server
         self._access = access(server, name)
         self._place = self._access.place
         self.secrets = self._place.secrets
         self._product = "Redis"
         self._before: Info | None = None
         self._obstacle: UnwellError | None = None
+
+    def configured(self, settings: Settings) -> Self:
+        """The same check with a connection of its own: each monitor has one."""
+        same = copy(self)
+        same._access = access(self._server, self.name)  # noqa: SLF001 - its own class
+        return same
 
     async def unjudged(self) -> CheckResult:
         """Ask once; `UnwellError` for what is wrong."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from holistic_asgi_monitor.checks.keyspace import parse
-from holistic_asgi_monitor.checks.network import joined
+from holistic_asgi_monitor.checks.names import Resolver
+from holistic_asgi_monitor.checks.network import failing, hideable, joined
+from holistic_asgi_monitor.checks.per_loop import PerLoop
+from holistic_asgi_monitor.checks.redis_address import Address
 from holistic_asgi_monitor.model import ConfigurationError, MissingExtraError
-from holistic_asgi_monitor.redaction import passwords
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis as Client
@@ -26,17 +27,8 @@ __all__ = ("Access", "Answer", "access")
 
 CLIENT_NAME = "holistic-asgi-monitor"
 
-_ALLOWED = "allowed are redis://, rediss:// and unix:// URLs"
-_SCHEME = re.compile(r"(?P<scheme>[a-z][a-z0-9+]{0,19})(?=://)", re.IGNORECASE)
-_SCHEMES = {
-    "redis": "redis",
-    "rediss": "rediss",
-    "unix": "unix",
-    "valkey": "redis",
-    "valkeys": "rediss",
-}
-# Of a URL that was written for the app we take the way to the server; limits are our own.
-_TAKEN = re.compile(r"connection_class|host|port|path|db|username|password|ssl_.*")
+# What a sentence may say of any server, and what its address begins with.
+_OF_EVERY_SERVER = frozenset({"redis", "rediss", "valkey", "valkeys", "unix"})
 _OURS = {
     "decode_responses": True,
     "encoding_errors": "replace",
@@ -104,37 +96,58 @@ def access(server: object, name: str) -> Access:
 
 
 class OwnConnection(Access):
-    """One connection that is kept from round to round, and made anew where it was cut."""
+    """One connection in each event loop, kept from round to round, made anew where it was cut."""
 
     def __init__(self, url: str, name: str) -> None:
-        options = _options(url, name)
-        self.place = _place(options, url)
-        self._connection = _connection(options, name)
+        address = Address.parse(url, name)
+        self._options = {**address.options, **_OURS}
+        self.place = _place(self._options, address.secrets, _OF_EVERY_SERVER | {name})
+        self._like = _connection(self._options, name)
+        host = self._options.get("host", "localhost")
+        self._resolver = None if "path" in self._options else Resolver(host, name)
+        self._wires = PerLoop(self._wire)
+
+    async def ask(self) -> Answer:
+        """Ask; who asks at the same time waits for the connection."""
+        for wire in self._wires.orphans():
+            await wire.drop()
+        wire = self._wires.here()
+        async with wire.lock:
+            return await wire.ask()
+
+    async def aclose(self) -> None:
+        """Close the connection of this event loop, without waiting for the server."""
+        wire = self._wires.known()
+        if wire is not None:
+            await wire.drop()
+
+    def _wire(self) -> _Wire:
+        connection: Any = _made(self._options)
+        if hasattr(self._like, "ssl_context"):
+            # It has read the files of the certificates, which no round must wait for.
+            connection.ssl_context = self._like.ssl_context
+        return _Wire(connection, self._resolver)
+
+
+class _Wire:
+    """A connection to one server in one event loop; `lock` is for those who ask by it."""
+
+    def __init__(self, connection: Any, resolver: Resolver | None) -> None:
+        self.lock = asyncio.Lock()
+        self._connection = connection
+        self._resolver = resolver
         self._transport: asyncio.WriteTransport | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = asyncio.Lock()
+        if resolver is not None:
+            _name(connection)
 
     async def ask(self) -> Answer:
         """Ask, a second time where the connection was cut since it was last used."""
         from redis.exceptions import ConnectionError as NoConnection
 
-        await self._enter()
-        async with self._lock:
-            if self._connection.is_connected:
-                with suppress(NoConnection):
-                    return await self._ask()
-            return await self._ask()
-
-    async def aclose(self) -> None:
-        """Close the connection, without waiting for the server."""
-        await self._drop()
-
-    async def _enter(self) -> None:
-        """Leave behind what belongs to an event loop that is not this one."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            await self._drop()
-            self._loop, self._lock = loop, asyncio.Lock()
+        if self._connection.is_connected:
+            with suppress(NoConnection):
+                return await self._ask()
+        return await self._ask()
 
     async def _ask(self) -> Answer:
         try:
@@ -147,17 +160,32 @@ class OwnConnection(Access):
             return Answer(milliseconds, parse(await self._say_if_allowed("INFO") or ""))
         except BaseException:
             # A cancellation too: what the server says later must not answer the next question.
-            await self._drop()
+            await self.drop()
             raise
 
     async def _connect(self) -> bool:
         """Connect where that is needed, and tell whether it was."""
         if self._connection.is_connected:
             return False
-        await self._connection.connect()  # type: ignore[no-untyped-call]  # redis says no types
+        await self._connect_somewhere()
         writer = self._connection._writer  # noqa: SLF001 - to be closed without TLS's farewell
         self._transport = None if writer is None else writer.transport
         return True
+
+    async def _connect_somewhere(self) -> None:
+        """Connect to the first address that lets us in."""
+        addresses = [None] if self._resolver is None else await self._resolver.addresses()
+        for number, address in enumerate(addresses, 1):
+            if address is not None:
+                self._connection.host = address
+            try:
+                await self._connection.connect()
+            except Exception as error:
+                # What a server says of itself, for example of a password, is the answer.
+                if failing(error) is None or number == len(addresses):
+                    raise
+            else:
+                break
 
     async def _say(self, *command: str) -> Any:
         await self._connection.send_command(*command)
@@ -172,7 +200,7 @@ class OwnConnection(Access):
         except ResponseError:
             return None
 
-    async def _drop(self) -> None:
+    async def drop(self) -> None:
         """Close the connection at once: no farewell, and no waiting for one."""
         transport, self._transport = self._transport, None
         # The event loop that it belongs to may be closed.
@@ -181,6 +209,17 @@ class OwnConnection(Access):
                 transport.abort()
         with suppress(RuntimeError):
             await self._connection.disconnect(nowait=True)
+
+
+def _name(connection: Any) -> None:
+    """Have the certificate be that of the host as it is now, whatever address is put in there."""
+    arguments, host = connection._connection_arguments, connection.host  # noqa: SLF001 - no other way
+
+    def named() -> dict[str, Any]:
+        given = dict(arguments())
+        return {**given, "server_hostname": host} if "ssl" in given else given
+
+    connection._connection_arguments = named  # noqa: SLF001 - as above
 
 
 class OfApp(Access):
@@ -211,42 +250,25 @@ class OfApp(Access):
         return Answer(milliseconds, info)
 
 
-def _options(url: str, name: str) -> dict[str, Any]:
-    """What a connection is made with; nothing of a wrong URL is told but its scheme."""
-    from redis.asyncio.connection import Connection, parse_url
-
-    found = _SCHEME.match(url.strip())
-    if found is None:
-        raise ConfigurationError(f"The URL of the check {name} cannot be read; {_ALLOWED}")
-    scheme = found["scheme"].lower()
-    if scheme not in _SCHEMES:
-        raise ConfigurationError(f"The URL of the check {name} begins with {scheme}://; {_ALLOWED}")
-    try:
-        read = parse_url(_SCHEME.sub(_SCHEMES[scheme], url.strip(), count=1))
-    except ValueError:
-        # Its text may be a piece of the password.
-        raise ConfigurationError(
-            f"The URL of the check {name} cannot be read; {_ALLOWED}, "
-            "where the signs : / ? # @ in a password are written as %3A %2F %3F %23 %40"
-        ) from None
-    taken = {option: value for option, value in read.items() if _TAKEN.fullmatch(option)}
-    return {"connection_class": Connection, **taken, **_OURS}
-
-
 def _connection(options: dict[str, Any], name: str) -> AbstractConnection:
+    """A connection like those to come, which shows now whether they can be made."""
     from redis.exceptions import RedisError
 
-    make = options.pop("connection_class")
     try:
-        connection: AbstractConnection = make(**options, **_unintroduced())
+        connection = _made(options)
         context = getattr(connection, "ssl_context", None)
         if context is not None:
-            # Reads the files of the certificates, which the first round must not wait for.
             context.get()
     except (OSError, RedisError, TypeError, ValueError):
         raise ConfigurationError(
             f"The URL of the check {name} has parameters that cannot be used"
         ) from None
+    return connection
+
+
+def _made(options: dict[str, Any]) -> AbstractConnection:
+    given = {name: value for name, value in options.items() if name != "connection_class"}
+    connection: AbstractConnection = options["connection_class"](**given, **_unintroduced())
     return connection
 
 
@@ -260,18 +282,15 @@ def _unintroduced() -> dict[str, None]:
     )
 
 
-def _place(options: Mapping[str, Any], url: str = "") -> Place:
-    """Where a connection with these options leads."""
-    where = options.get("path") or joined(
-        str(options.get("host", "localhost")), int(options.get("port", 6379))
-    )
-    known = {url, str(options.get("password") or ""), *passwords(url)}
-    return Place(
-        where=where,
-        database=str(options.get("db") or 0),
-        user=str(options.get("username") or ""),
-        secrets=tuple(sorted(known - {""})),
-    )
+def _place(
+    options: Mapping[str, Any], secrets: Iterable[str] = (), words: Iterable[str] = _OF_EVERY_SERVER
+) -> Place:
+    """Where a connection with these options leads; `words` are shown with it."""
+    host = str(options.get("host", "localhost"))
+    where = options.get("path") or joined(host, int(options.get("port", 6379)))
+    database, user = str(options.get("db") or 0), str(options.get("username") or "")
+    known = {str(options.get("password") or ""), *secrets}
+    return Place(where, database, user, hideable(known, where, host, database, user, *words))
 
 
 def _pool_place(client: Client) -> Place:

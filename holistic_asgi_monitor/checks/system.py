@@ -35,10 +35,10 @@ def judge_system(
     """Judge `sample`: degraded where a figure has reached its threshold, in percent.
 
     Open files have a threshold of their own, 90 % of what this process may open. Degraded, too,
-    where a process of the container was killed for lack of memory in the last five minutes, where
-    the container was throttled for a quarter of them, and where it waits for memory a fifth of
-    the time, over the last minute and still over the last ten seconds. What could not be read is
-    not judged.
+    where the disk does not answer, where a process of the container was killed for lack of memory
+    in the last five minutes, where the container was throttled for a quarter of them, and where it
+    waits for memory a fifth of the time, over the last minute and still over the last ten seconds.
+    What else could not be read is not judged.
     """
     thresholds = (memory_percent, cpu_percent, disk_percent, OPEN_FILES_PERCENT)
     uses = list(_uses(sample))
@@ -48,6 +48,8 @@ def judge_system(
         for (percent, sentence), limit in known
         if percent >= limit
     ]
+    if sample.disk_silent:
+        complaints.append("the disk of the working directory does not answer")
     complaints += _strains(sample)
     status = Status.DEGRADED if complaints else Status.HEALTHY
     sentences = complaints or [sentence for (_, sentence), _ in known]
@@ -115,7 +117,8 @@ class System(Options):
     settings' holds (80 for memory, 90 for CPU and disk). Memory is counted against the limit of
     the container, else of the host, CPU as the mean of five minutes over the cores that we may
     use, the disk is that of the working directory. Degraded also after kills for lack of memory,
-    and while throttled or short of memory. `machine` reads the figures.
+    and while throttled or short of memory, and where the disk has been silent for two rounds.
+    `machine` reads the figures; without it, each monitor has one of its own.
     """
 
     def __init__(
@@ -137,6 +140,7 @@ class System(Options):
         self._memory_percent = _threshold(name, "memory_percent", memory_percent)
         self._cpu_percent = _threshold(name, "cpu_percent", cpu_percent)
         self._disk_percent = _threshold(name, "disk_percent", disk_percent)
+        self._given = machine
         self._machine = Machine() if machine is None else machine
 
     def configured(self, settings: Settings) -> System:
@@ -150,7 +154,7 @@ class System(Options):
             memory_percent=_first(self._memory_percent, settings.memory_percent),
             cpu_percent=_first(self._cpu_percent, settings.cpu_percent),
             disk_percent=_first(self._disk_percent, settings.disk_percent),
-            machine=self._machine,
+            machine=self._given,
         )
 
     def sample(self) -> SystemSample:

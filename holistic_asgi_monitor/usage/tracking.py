@@ -10,13 +10,15 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, ClassVar, ParamSpec, TypeVar, cast
+from decimal import Decimal
+from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, cast
 
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.series import OTHER
 from holistic_asgi_monitor.metrics.text import safe_label
 from holistic_asgi_monitor.model import ConfigurationError
 from holistic_asgi_monitor.usage.activity import Activity
+from holistic_asgi_monitor.usage.openai_call import OPENAI_OUTCOMES, Call, Usage
 
 __all__ = (
     "OPENAI_OUTCOMES",
@@ -33,24 +35,39 @@ __all__ = (
 P = ParamSpec("P")
 R = TypeVar("R")
 
-OPENAI_OUTCOMES = frozenset(
-    (
-        "success",
-        "auth_error",
-        "quota_exceeded",
-        "rate_limited",
-        "timeout",
-        "connection_error",
-        "server_error",
-        "bad_request",
-        "cancelled",
-        "abandoned",
-    )
-)
+
+class Way(Protocol):
+    """What the requests of one monitor have in common."""
+
+    @property
+    def tracker(self) -> Tracker:
+        """The monitor's tracker."""
+        ...
+
+
+class Underway(Protocol):
+    """A request that is being served."""
+
+    @property
+    def paths(self) -> Way:
+        """Its way through the monitor."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where in the application something happens: in which request, and in which feature."""
+
+    request: Underway | None
+    feature: str
 
 
 class Tracker:
-    """Takes in what the application reports; a wrong argument is never the application's error."""
+    """Takes in what the application reports; a wrong argument is never the application's error.
+
+    `fault` is told which part of ours failed; `endpoint` says which label a request has. The
+    `listeners` get each call of OpenAI after it has been counted, in whatever thread it ended.
+    """
 
     def __init__(
         self,
@@ -59,11 +76,14 @@ class Tracker:
         *,
         clock: Callable[[], float] = time.monotonic,
         fault: Callable[[str], None],
+        endpoint: Callable[[Any], str] = lambda _: "",
     ) -> None:
         self._catalogue = catalogue
         self._activity = activity
         self._clock = clock
-        self._fault = fault
+        self._endpoint = endpoint
+        self.fault = fault
+        self.listeners: list[Callable[[Call], object]] = []
 
     def track_request(self, method: str, endpoint: str, status: int, duration: float) -> None:
         """Count a request that did not come through ASGI; `duration` is in seconds."""
@@ -82,6 +102,7 @@ class Tracker:
         """Count one use of a feature."""
         with self._guarded():
             self._catalogue.feature_uses.inc(str(name))
+            Current.feature.set((Current.underway(), str(name)))
 
     def set_user(self, user: object) -> None:
         """Count a user as active; only a keyed hash is kept."""
@@ -102,14 +123,42 @@ class Tracker:
         a cost counts as unpriced, never as free.
         """
         with self._guarded():
-            families = self._catalogue
-            families.openai_calls.inc(model, status if status in OPENAI_OUTCOMES else OTHER)
-            if cost is not None:
-                families.openai_cost.inc(model, by=float(cost))
-            elif status == "success":
-                families.openai_unpriced.inc(model)
-            for kind, tokens in (usage or {}).items():
-                self._count_tokens(model, kind, tokens)
+            origin = self.origin()
+            endpoint, feature = self.place(origin)
+            self.openai_call(
+                Call(
+                    model=model,
+                    status=status if status in OPENAI_OUTCOMES else OTHER,
+                    seconds=None,
+                    usage=None if usage is None else _usage(usage),
+                    cost=None if cost is None else Decimal(str(float(cost))),
+                    priced=cost is not None or status != "success",
+                    endpoint=endpoint,
+                    feature=feature,
+                    tier="",
+                    started_at=time.time(),
+                )
+            )
+
+    def openai_call(self, call: Call) -> None:
+        """Count one OpenAI call that has ended, and tell the listeners."""
+        for listener in (self._count_call, *self.listeners):
+            try:
+                listener(call)
+            except Exception:
+                # What one of them does wrong is neither the caller's nor the others' affair.
+                self.fault("tracking")
+
+    def origin(self) -> Origin:
+        """Where in the application this is called."""
+        request, named = Current.underway(), Current.feature.get()
+        here = named is not None and named[0] is request
+        return Origin(request, named[1] if named is not None and here else "")
+
+    def place(self, origin: Origin) -> tuple[str, str]:
+        """The labels of an origin: endpoint and feature, empty where there is none."""
+        endpoint = "" if origin.request is None else self._endpoint(origin.request)
+        return endpoint, origin.feature
 
     def track_endpoint_metrics(self, name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Decorate a sync or async function: its calls are counted and timed as `name`."""
@@ -121,14 +170,28 @@ class Tracker:
             self._catalogue.calls.inc(name, outcome)
             self._catalogue.call_duration.observe(seconds, name)
 
-    def _count_tokens(self, model: str, kind: str, tokens: int) -> None:
+    def _count_call(self, call: Call) -> None:
         families = self._catalogue
-        if kind in {"input", "output"}:
-            families.openai_tokens.inc(model, kind, by=tokens)
-        elif kind == "cached":
-            families.openai_cached.inc(model, by=tokens)
-        elif kind == "reasoning":
-            families.openai_reasoning.inc(model, by=tokens)
+        families.openai_calls.inc(call.model, call.status)
+        if call.cost is not None:
+            families.openai_cost.inc(call.model, by=float(call.cost))
+        if not call.priced:
+            families.openai_unpriced.inc(call.model)
+        if call.seconds is not None:
+            families.openai_duration.observe(call.seconds, call.model)
+        if call.usage is not None:
+            self._count_tokens(call.model, call.usage)
+
+    def _count_tokens(self, model: str, usage: Usage) -> None:
+        families = self._catalogue
+        if usage.input:
+            families.openai_tokens.inc(model, "input", by=usage.input)
+        if usage.output:
+            families.openai_tokens.inc(model, "output", by=usage.output)
+        if usage.cached:
+            families.openai_cached.inc(model, by=usage.cached)
+        if usage.reasoning:
+            families.openai_reasoning.inc(model, by=usage.reasoning)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -136,7 +199,7 @@ class Tracker:
             yield
         except Exception:
             # A wrong argument, or a fault of ours, must not break the function that reports.
-            self._fault("tracking")
+            self.fault("tracking")
 
 
 @dataclass(slots=True)
@@ -144,20 +207,24 @@ class Company:
     """What the monitors of a process have in common.
 
     `several` monitors mean that requests must show whose they are; `asked` says that somebody
-    wanted to know whose request he is in, which until then nobody misses. While they are
-    `resting`, none of them begins to watch.
+    wanted to know which request he is in, which until then nobody misses; `noting` that one of
+    the two is so. While they are `resting`, none of them begins to watch.
     """
 
     several: bool = False
     asked: bool = False
+    noting: bool = False
     resting: bool = False
 
 
 class Current:
     """Which tracker the functions below act on: the request's, else the one started last."""
 
-    request: ClassVar[ContextVar[Tracker | None]] = ContextVar(
+    request: ClassVar[ContextVar[Underway | None]] = ContextVar(
         "holistic_asgi_monitor", default=None
+    )
+    feature: ClassVar[ContextVar[tuple[Underway | None, str] | None]] = ContextVar(
+        "holistic_asgi_monitor_feature", default=None
     )
     company: ClassVar[Company] = Company()
     _living: ClassVar[weakref.WeakSet[Tracker]] = weakref.WeakSet()
@@ -169,7 +236,9 @@ class Current:
         cls._living.add(tracker)
         if cls._latest() is None:
             cls._last = weakref.ref(tracker)
-        cls.company.several = cls.company.several or len(cls._living) > 1
+        company = cls.company
+        company.several = company.several or len(cls._living) > 1
+        company.noting = company.noting or company.several
 
     @classmethod
     def started(cls, tracker: Tracker) -> None:
@@ -179,26 +248,42 @@ class Current:
     @classmethod
     def tracker(cls) -> Tracker | None:
         """The tracker to act on, or None where no monitor has been started."""
-        if cls.company.several and not cls.company.asked:
-            cls.company.asked = True
-            cls.request.set(cls._of_the_request_on_the_stack())
-        return cls.request.get() or cls._latest()
+        request = cls.underway() if cls.company.several else cls.request.get()
+        return cls._latest() if request is None else request.paths.tracker
+
+    @classmethod
+    def underway(cls) -> Underway | None:
+        """The request that is being served here, in this task or thread, or one it came from.
+
+        From the first time that somebody asks, requests carry themselves along; those that came
+        before are found where they are on the stack.
+        """
+        request = cls.request.get()
+        if request is None:
+            cls.company.asked = cls.company.noting = True
+            request = cls._on_the_stack()
+        return request
 
     @classmethod
     def _latest(cls) -> Tracker | None:
         return cls._last() if cls._last is not None else None
 
     @staticmethod
-    def _of_the_request_on_the_stack() -> Tracker | None:
-        """The tracker of the request that is being served here, before requests carry it."""
+    def _on_the_stack() -> Underway | None:
+        """The request that is being served by a caller of this, before requests are carried."""
         frame = inspect.currentframe()
         while frame is not None:
-            way = frame.f_locals.get("way") if frame.f_code.co_name == "__call__" else None
-            tracker = getattr(way, "tracker", None)
-            if isinstance(tracker, Tracker):
-                return tracker
+            if frame.f_code.co_name == "__call__":
+                request = frame.f_locals.get("exchange")
+                if isinstance(getattr(getattr(request, "paths", None), "tracker", None), Tracker):
+                    return cast("Underway", request)
             frame = frame.f_back
         return None
+
+
+def _usage(numbers: Mapping[str, int]) -> Usage:
+    kinds = ("input", "output", "cached", "reasoning")
+    return Usage(**{kind: int(numbers.get(kind, 0)) for kind in kinds})
 
 
 def track_error(service: str, error_type: str) -> None:

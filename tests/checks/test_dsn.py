@@ -116,7 +116,11 @@ def test_a_password_reaches_the_driver(written: str, password: str) -> None:
         ("postgresql:///orders?host=/var/run&user=shop", "/var/run", "orders", "shop"),
         ("postgresql://?host=a,b&port=1111,2222&dbname=orders", "a:1111,b:2222", "orders", ""),
         ("postgresql:///orders?host=db&port=6432", "db:6432", "orders", ""),
-        ("postgresql:///orders", "localhost:5432", "orders", ""),
+        ("postgresql:///orders", "a local socket or localhost:5432", "orders", ""),
+        ("postgresql:///orders?port=6432", "a local socket or localhost:6432", "orders", ""),
+        ("postgresql:///?service=x", "the place that its service file names", "", ""),
+        ("postgresql://:6432/orders", "localhost:6432", "orders", ""),
+        ("postgresql:///orders?host=a:1111&host=b:2222", "a:1111,b:2222", "orders", ""),
         ("postgresql://shop@db/a%20b%23c", "db:5432", "a b#c", "shop"),
         ("postgresql://shop%40tenant:pw@db/orders", "db:5432", "orders", "shop@tenant"),
         ("postgresql://db/orders?user=shop@tenant", "db:5432", "orders", "shop@tenant"),
@@ -128,6 +132,161 @@ def test_an_address_says_where_it_leads_to(text: str, where: str, database: str,
 
     assert (address.where, address.database, address.user) == (where, database, user)
     driver_reads(address.dsn)
+
+
+@pytest.mark.parametrize(
+    ("environ", "text", "where", "places"),
+    [
+        ({"PGHOST": "db"}, "postgresql:///orders", "db:5432", [("db", 5432)]),
+        ({"PGHOST": "db", "PGPORT": "6432"}, "postgresql:///", "db:6432", [("db", 6432)]),
+        (
+            {"PGHOST": "a,[::1]", "PGPORT": "1,2"},
+            "postgresql://",
+            "a:1,[::1]:2",
+            [("a", 1), ("::1", 2)],
+        ),
+        ({"PGHOST": "/run", "PGPORT": "6432"}, "postgresql:///", "/run", [("/run", 6432)]),
+        ({"PGHOST": "db", "PGPORT": "6432"}, "postgresql://own", "own:6432", [("own", 6432)]),
+        ({"PGHOST": "db", "PGPORT": "6432"}, "postgresql://own:1", "own:1", [("own", 1)]),
+        ({"PGPORT": "6432"}, "postgresql:///x", "a local socket or localhost:6432", []),
+        (
+            {"PGHOST": "db"},
+            "postgresql:///?service=x",
+            "the place that its service file names",
+            [],
+        ),
+    ],
+)
+def test_the_place_told_is_the_one_that_is_asked(
+    environ: dict[str, str], text: str, where: str, places: list[tuple[str, int]]
+) -> None:
+    address = Address.parse(text, environ)
+
+    assert address.where == where
+    assert list(address.places) == places
+
+
+def test_user_database_and_password_may_come_from_the_environment() -> None:
+    environ = {"PGUSER": "shop", "PGDATABASE": "orders", "PGPASSWORD": "p#S3cret"}
+    address = Address.parse("postgresql://db", environ)
+
+    assert (address.user, address.shown) == ("shop", "db:5432/orders")
+    assert "p#S3cret" in address.secrets
+    assert "p#S3cret" not in Address.parse("postgresql://a:b@db", environ).secrets
+
+
+@pytest.mark.parametrize("environ", [{"PGHOST": "d b"}, {"PGHOST": "db", "PGPORT": "S3cret"}])
+def test_an_environment_that_names_no_place_is_refused(environ: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="has no host and port where they belong"):
+        Address.parse("postgresql:///", environ)
+
+
+def test_a_port_of_the_environment_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="has no port in numbers"):
+        Address.parse("postgresql:///", {"PGPORT": "S3cret"})
+
+
+def test_a_database_among_the_parameters_reaches_the_driver() -> None:
+    address = Address.parse("postgresql://db?dbname=orders")
+
+    assert driver_reads(address.dsn)[1].database == "orders"
+
+
+FOREIGN = [
+    "prepared_statement_cache_size=0",
+    "command_timeout=5",
+    "connect_timeout=10",
+    "channel_binding=prefer",
+    "gssencmode=disable",
+    "keepalives=1",
+    "keepalives_idle=30",
+    "pgbouncer=true",
+    "schema=public",
+    "pool_size=5",
+    "connection_limit=5",
+    "client_encoding=utf8",
+    "fallback_application_name=x",
+    "async_fallback=true",
+    "requiressl=1",
+]
+
+
+@pytest.mark.parametrize("parameter", [*FOREIGN, "&".join(FOREIGN)])
+def test_parameters_of_other_drivers_do_not_reach_the_server(parameter: str) -> None:
+    address = Address.parse(f"postgresql://db/orders?{parameter}&application_name=x&sslmode=allow")
+
+    options = driver_reads(address.dsn)[1]
+    assert options.server_settings == {"application_name": "x"}
+    assert options.sslmode.name == "allow"
+    assert (
+        driver_reads(Address.parse(f"postgresql://db?{parameter}").dsn)[1].server_settings is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "mode"),
+    [
+        ("ssl=disable", "disable"),
+        ("ssl=require", "require"),
+        ("ssl=true", "require"),
+        ("ssl=True&pool_size=5", "require"),
+        ("ssl=0", "disable"),
+        ("ssl=true&sslmode=allow", "allow"),
+        ("sslmode=disable&ssl=true", "disable"),
+        ("sslmode=prefer", "prefer"),
+        ("sslmode=", "prefer"),
+        ("ssl=", "prefer"),
+    ],
+)
+def test_ssl_of_sqlalchemy_is_sslmode(query: str, mode: str) -> None:
+    address = Address.parse(f"postgresql+asyncpg://db/orders?{query}")
+
+    options = driver_reads(address.dsn)[1]
+    assert (options.sslmode.name, options.server_settings) == (mode, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("sslmode", "disable, allow, prefer, require, verify-ca, verify-full"),
+        ("sslnegotiation", "postgres, direct"),
+        ("ssl_min_protocol_version", "TLSv1, TLSv1.1, TLSv1.2, TLSv1.3"),
+        ("ssl_max_protocol_version", "TLSv1, TLSv1.1, TLSv1.2, TLSv1.3"),
+        ("gsslib", "gssapi, sspi"),
+        (
+            "target_session_attrs",
+            "any, primary, standby, prefer-standby, read-write, read-only",
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused_and_not_shown(name: str, allowed: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        Address.parse(f"postgresql://db/orders?{name}=S3cret")
+
+    assert str(raised.value) == (
+        f"The address of PostgreSQL has a wrong {name}; allowed is {allowed}"
+    )
+    for value in allowed.split(", "):
+        assert Address.parse(f"postgresql://db/orders?{name}={value}").where == "db:5432"
+
+
+def test_a_wrong_ssl_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="a wrong sslmode; allowed is disable, allow"):
+        Address.parse("postgresql://db?ssl=S3cret")
+
+
+def test_authorities_of_the_system_are_no_file() -> None:
+    address = Address.parse("postgresql://db?sslmode=verify-full&sslrootcert=system")
+
+    assert address.system_authorities
+    assert "sslrootcert" not in address.dsn
+    assert not Address.parse("postgresql://db?sslrootcert=/ca.pem").system_authorities
+
+
+def test_files_are_known_by_the_names_that_name_them() -> None:
+    address = Address.parse("postgresql://db?sslrootcert=/ca.pem", {"PGSSLKEY": "/key.pem"})
+
+    assert address.files == ("sslrootcert", "PGSSLKEY")
 
 
 def test_parameters_reach_the_driver_untouched() -> None:

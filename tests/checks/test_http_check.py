@@ -8,18 +8,19 @@ import struct
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import anyio
 import pytest
 import trustme
 from anyio.lowlevel import checkpoint
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from holistic_asgi_monitor._version import __version__
@@ -27,6 +28,7 @@ from holistic_asgi_monitor.checks.answers import UnwellError
 from holistic_asgi_monitor.checks.http import HTTP
 from holistic_asgi_monitor.checks.runner import Runner
 from holistic_asgi_monitor.model import CheckResult, ConfigurationError, Status
+from holistic_asgi_monitor.settings import Settings
 
 HOST = "127.0.0.1"
 LIMIT = 0.5
@@ -187,6 +189,16 @@ async def test_any_other_answer_is_as_grave_as_the_check_is_needed(
     assert result.details["status_code"] == status
 
 
+@pytest.mark.parametrize("hints", [1, 3])
+async def test_what_comes_before_the_answer_is_passed_over(serve: Serve, hints: int) -> None:
+    early = "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n" * hints
+    service = serve(saying(f"{early}HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno"))
+    result = await HTTP(service.url, name="pay")()
+
+    assert result.message == f"{service.url} answered 503"
+    assert result.status is Status.DEGRADED
+
+
 async def test_no_redirect_is_followed(serve: Serve) -> None:
     service = serve(saying("HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n"))
     await HTTP(service.url, name="pay")()
@@ -198,19 +210,19 @@ async def test_what_is_asked(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> N
     for variable in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:1")
     service = serve(answering(200))
-    url = f"http://us%65r:p%40ss%E2%82%AC@{HOST}:{service.port}/a b/ü?key=hunter2&b=%20#part"
+    url = f"http://us%65r:p%40ss%E2%82%AC@{HOST}:{service.port}/a b/ü?key=hunter2hunter2&b=%20#part"
     check = HTTP(url.replace(" ", "%20"), name="pay")
     result = await check()
 
     head, *fields = service.requests[0].split("\r\n")
     expected = b64encode("user:p@ss€".encode()).decode()
-    assert head == "GET /a%20b/%C3%BC?key=hunter2&b=%20 HTTP/1.1"
+    assert head == "GET /a%20b/%C3%BC?key=hunter2hunter2&b=%20 HTTP/1.1"
     assert f"Host: {HOST}:{service.port}" in fields
     assert f"User-Agent: holistic-asgi-monitor/{__version__}" in fields
     assert "Connection: close" in fields
     assert f"Authorization: Basic {expected}" in fields
     assert result.message == f"http://{HOST}:{service.port}/a%20b/%C3%BC answered 200"
-    assert {"p%40ss%E2%82%AC", "p@ss€", expected, "hunter2"} <= set(check.secrets)
+    assert {"p%40ss%E2%82%AC", "p@ss€", expected, "hunter2hunter2"} <= set(check.secrets)
 
 
 @pytest.mark.parametrize(
@@ -268,13 +280,58 @@ def test_any_text_is_taken_or_refused_in_our_words(scheme: str, rest: str) -> No
         HTTP(f"{scheme}://{rest}", name="pay")
 
 
-@given(password=st.text(min_size=4), key=st.text(min_size=4))
+@given(password=st.text(min_size=4), key=st.text(min_size=1).map("S3cret/{}".format))
 def test_neither_password_nor_query_is_ever_shown(password: str, key: str) -> None:
+    assume(password not in {"https", "ping", "example"})
     address = f"https://me:{quote(password, '')}@pay.example/ping?key={quote(key, '')}"
     check = HTTP(address, name="pay")
 
     assert str(check.unanswered(4.0)) == "https://pay.example/ping gave no answer within 4 s"
     assert {password, key} <= set(check.secrets)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "sk-proj-0123456789",
+        "deadbeefdeadbeef",
+        "hunter2hunter2",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+        "xkcd-correct-horse-battery-staple",
+        "AKIAIOSFODNN7EXAMPLE",
+    ],
+)
+def test_what_looks_like_a_key_in_the_query_is_a_secret(value: str) -> None:
+    assert value in HTTP(f"http://pay.example/ping?key={value}", name="pay").secrets
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "h=127.0.0.1&q=refuses",
+        "q=connections",
+        "q=full-status",
+        "host=db.internal.example:5432",
+        "since=1764115200.5&a=-1,000",
+        "at=2026-11-26+10:00",
+        "path=pay.example/ping",
+        "connections",
+        "key=short1",
+    ],
+)
+async def test_words_numbers_and_hosts_of_the_query_stay_readable(query: str) -> None:
+    result = await HTTP(f"http://127.0.0.1:1/?{query}", name="pay")()
+
+    assert result.message == "http://127.0.0.1:1/ refuses connections"
+    values = {value for _, value in parse_qsl(query)}
+    assert not values & set(HTTP(f"http://pay.example/ping?{query}", name="pay").secrets)
+
+
+@pytest.mark.parametrize("password", ["http", "PING", "example", "pay", "abc"])
+def test_a_password_that_is_shown_all_the_same_is_not_hidden(password: str) -> None:
+    check = HTTP(f"http://me:{password}@pay.example/ping", name="pay")
+
+    assert password not in check.secrets
 
 
 FAULTS: dict[str, tuple[Script | None, str]] = {
@@ -413,6 +470,68 @@ async def test_an_address_that_never_lets_in_leaves_time_for_the_next(
 
     assert result.status is Status.HEALTHY
     assert (result.response_time_ms or 0) > 400
+
+
+async def test_an_answer_just_before_the_limit_counts(serve: Serve) -> None:
+    def answer(connection: socket.socket) -> None:
+        time.sleep(0.95)
+        answering(200)(connection)
+
+    service, messages = serve(answer), []
+    for _ in range(5):
+        # The machine may be loaded.
+        messages.append((await HTTP(service.url, name="pay", timeout=1)()).message)
+        if messages[-1].endswith(" answered 200"):
+            return
+    pytest.fail(f"no answer counted: {messages}")
+
+
+async def asked_at_once(checks: Sequence[HTTP]) -> list[CheckResult]:
+    results: list[CheckResult] = []
+
+    async def ask(check: HTTP) -> None:
+        results.append(await check())
+
+    async with anyio.create_task_group() as group:
+        for check in checks:
+            group.start_soon(ask, check)
+    return results
+
+
+def slowly(connection: socket.socket) -> None:
+    time.sleep(0.2)
+    answering(200)(connection)
+
+
+async def test_who_asks_while_somebody_else_does_waits_for_the_end_of_that(serve: Serve) -> None:
+    service = serve(slowly)
+    results = await asked_at_once([HTTP(service.url, name="pay")] * 3)
+
+    assert {result.message for result in results} == {f"{service.url} answered 200"}
+    assert len(service.requests) == 3
+
+
+async def test_monitors_that_share_a_check_do_not_wait_for_each_other(serve: Serve) -> None:
+    together = threading.Barrier(2)
+
+    def answer(connection: socket.socket) -> None:
+        together.wait(PATIENCE)
+        answering(200)(connection)
+
+    check = HTTP(serve(answer).url, name="pay")
+    results = await asked_at_once([check.configured(Settings()) for _ in range(2)])
+
+    assert [result.status for result in results] == [Status.HEALTHY] * 2
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_one_check_asks_in_two_threads_at_once(serve: Serve, backend: str) -> None:
+    check = HTTP(serve(slowly).url, name="pay")
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(lambda: anyio.run(check, backend=backend)) for _ in range(2)]
+        results = [future.result() for future in futures]
+
+    assert [result.status for result in results] == [Status.HEALTHY] * 2
 
 
 async def test_without_a_limit_from_outside_it_has_its_own(

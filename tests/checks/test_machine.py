@@ -2,9 +2,11 @@
 
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import anyio
 import pytest
 
 from holistic_asgi_monitor.checks import machine as module
-from holistic_asgi_monitor.checks.machine import CpuMeter, Machine
+from holistic_asgi_monitor.checks.machine import CpuMeter, Machine, SystemSample
 from holistic_asgi_monitor.checks.strain import Pressure, Pressures
 
 KIB = 1024
@@ -163,6 +165,18 @@ def test_a_container_without_a_limit_is_measured_by_its_host(tmp_path: Path, lim
 
     assert (sample.source, sample.memory_percent) == ("host", 60.0)
     assert sample.memory_limit_bytes == 1000 * KIB
+
+
+def test_whose_memory_is_counted_cannot_be_mistaken(tmp_path: Path) -> None:
+    contained = Machine(write(tmp_path, CONTAINER)).sample()
+    write(tmp_path, {"sys/fs/cgroup/memory.max": "max\n"})
+    hosted = Machine(tmp_path).sample()
+
+    resident = 100 * os.sysconf("SC_PAGE_SIZE")
+    for sample in (contained, hosted):
+        assert (sample.memory_bytes, sample.process_memory_bytes) == (resident, resident)
+    assert (contained.container_memory_bytes, contained.host_memory_bytes) == (200 * KIB, None)
+    assert (hosted.container_memory_bytes, hosted.host_memory_bytes) == (None, 600 * KIB)
 
 
 def test_a_host_is_measured_by_its_memory(tmp_path: Path) -> None:
@@ -358,4 +372,71 @@ async def test_a_disk_that_hangs_has_no_figures_and_is_asked_once(
 
     assert len(asked) == 1
     assert [sample.disk_percent for sample in samples] == [None] * 5
+    assert [sample.disk_silent for sample in samples] == [False, True, True, True, True]
     assert all(sample.memory_percent is not None for sample in samples)
+
+
+async def test_a_disk_that_answers_again_is_no_longer_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = threading.Event()
+    machine = Machine()
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "STORAGE_SECONDS", 0.01)
+        patched.setattr("shutil.disk_usage", lambda _: gate.wait(10))
+        assert [(await machine.refresh()).disk_silent for _ in range(2)] == [False, True]
+    gate.set()
+    with anyio.fail_after(10):
+        while any(thread.name == "system check" for thread in threading.enumerate()):
+            await anyio.sleep(0.001)
+    sample = await machine.refresh()
+
+    assert not sample.disk_silent
+    assert sample.disk_percent is not None
+
+
+async def test_those_who_ask_at_the_same_time_are_given_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, asked = shutil.disk_usage, list[str]()
+
+    def look(path: str) -> Any:
+        asked.append(path)
+        time.sleep(0.1)
+        return real(path)
+
+    monkeypatch.setattr("shutil.disk_usage", look)
+    machine, samples = Machine(), list[SystemSample]()
+
+    async def ask() -> None:
+        samples.append(await machine.refresh())
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(ask)
+
+    assert len(asked) == 1
+    assert samples[0].disk_percent is not None
+    assert samples == [samples[0]] * 3
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_one_machine_is_asked_in_two_threads_at_once(
+    monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    real, together = shutil.disk_usage, threading.Barrier(2)
+
+    def look(path: str) -> Any:
+        together.wait(10)
+        return real(path)
+
+    monkeypatch.setattr("shutil.disk_usage", look)
+    monkeypatch.setattr(module, "STORAGE_SECONDS", 10)
+    machine = Machine()
+    with ThreadPoolExecutor(2) as pool:
+        futures = [
+            pool.submit(lambda: anyio.run(machine.refresh, backend=backend)) for _ in range(2)
+        ]
+        samples = [future.result() for future in futures]
+
+    assert all(sample.disk_percent is not None for sample in samples)

@@ -3,10 +3,12 @@
 import errno
 import socket
 import ssl
+from datetime import UTC, datetime
 
 import pytest
 
-from holistic_asgi_monitor.checks.network import causes, failing, joined
+from holistic_asgi_monitor.checks.loops import StillRunningError
+from holistic_asgi_monitor.checks.network import causes, failing, hideable, joined
 
 
 def number(value: int) -> OSError:
@@ -38,6 +40,10 @@ WORDS: list[tuple[BaseException, str | None]] = [
     (socket.gaierror(socket.EAI_NONAME, "hunter2"), "cannot be reached: its name is not known"),
     (
         socket.gaierror(socket.EAI_AGAIN, "hunter2"),
+        "cannot be reached: the name service gives no answer",
+    ),
+    (
+        StillRunningError(datetime(2026, 11, 26, tzinfo=UTC)),
         "cannot be reached: the name service gives no answer",
     ),
     (untrusted(9), "has a certificate that is not valid yet"),
@@ -90,3 +96,15 @@ def test_causes_that_go_in_a_circle_end() -> None:
 )
 def test_host_and_port_are_one_text(host: str, port: int | None, text: str) -> None:
     assert joined(host, port) == text
+
+
+@pytest.mark.parametrize("secret", ["S3cret", "cache-2", "prod1", "edis"])
+def test_a_secret_is_hidden_where_a_sentence_can_still_be_read(secret: str) -> None:
+    assert hideable([secret, secret], "cache-1.prod:6379", "redis") == (secret,)
+
+
+@pytest.mark.parametrize(
+    "secret", ["", "abc", "cache", "Prod", "6379", "REDIS", "cache-1.prod:6379"]
+)
+def test_a_word_that_is_shown_all_the_same_is_not_hidden(secret: str) -> None:
+    assert hideable([secret], "cache-1.prod:6379", "redis") == ()

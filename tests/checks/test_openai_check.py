@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -14,11 +17,13 @@ import openai
 import pytest
 
 from holistic_asgi_monitor.checks.answers import UnwellError
+from holistic_asgi_monitor.checks.names import Resolver
 from holistic_asgi_monitor.checks.openai import OpenAI
 from holistic_asgi_monitor.checks.openai_client import Probing
 from holistic_asgi_monitor.checks.runner import Runner
 from holistic_asgi_monitor.model import (
     Check,
+    CheckResult,
     ConfigurationError,
     MissingExtraError,
     Status,
@@ -89,7 +94,7 @@ async def checking(kind: str, url: str, **options: Any):
 def client_of(check: OpenAI) -> Any:
     """The client that the check calls."""
     line: Any = check._line
-    return line._client if hasattr(line, "_client") else line._kept[1]
+    return line._client if hasattr(line, "_client") else line._clients.known()
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -288,58 +293,154 @@ async def test_azure_is_asked_for_the_models_of_the_resource(
 
 
 @type_of_client
-async def test_a_healthy_result_is_kept_for_a_minute_and_tells_its_age(
+async def test_a_healthy_result_is_kept_for_fifty_seconds_and_tells_its_age(
     stub: OpenAIStub, clock: Clock, kind: str
 ) -> None:
     async with checking(kind, stub.url, clock=clock) as check:
         first = await check()
         stub.answer(wire.SERVER_ERROR)
-        clock.now += 59.9
+        clock.now += 49.9
         kept = await check()
         clock.now += 0.1
         fresh = await check()
 
-    assert kept.details == {**first.details, "age_seconds": 59.9}
+    assert kept.details == {**first.details, "age_seconds": 49.9}
     assert (kept.status, kept.response_time_ms) == (Status.HEALTHY, first.response_time_ms)
     assert fresh.status is Status.DEGRADED
     assert len(stub.requests) == 2
 
 
 @type_of_client
-async def test_a_bad_result_is_kept_for_five_seconds(
-    stub: OpenAIStub, clock: Clock, kind: str
+@pytest.mark.parametrize(
+    "answer", [wire.invalid_key(KEY), wire.SERVER_ERROR, wire.BROKEN, wire.CLOSE]
+)
+async def test_a_bad_result_is_never_told_a_second_time(
+    stub: OpenAIStub, clock: Clock, kind: str, answer: Answer
 ) -> None:
-    stub.answer(wire.invalid_key(KEY))
+    """Told again it would count as a second failure, and alarm after one request."""
+    stub.answer(answer, wire.OK)
     async with checking(kind, stub.url, clock=clock) as check:
-        first = await check()
-        stub.answer(wire.OK)
-        clock.now += 4.9
-        kept = await check()
-        clock.now += 0.1
-        fresh = await check()
+        first, second = await check(), await check()
 
-    assert (kept.status, kept.message) == (first.status, first.message)
-    assert kept.details == {**first.details, "age_seconds": 4.9}
-    assert fresh.status is Status.HEALTHY
+    assert first.status > Status.HEALTHY
+    assert second.status is Status.HEALTHY
+    assert "age_seconds" not in second.details
     assert len(stub.requests) == 2
 
 
-async def test_silence_is_kept_for_five_seconds_too(stub: OpenAIStub, clock: Clock) -> None:
+async def test_silence_is_not_told_a_second_time_either(stub: OpenAIStub, clock: Clock) -> None:
     stub.answer(wire.DRIBBLE)
     async with checking("own", stub.url, clock=clock, timeout=SOON) as check:
         first = await check()
         stub.answer(wire.OK)
-        clock.now += 4.9
-        kept = await check()
-        clock.now += 0.1
-        fresh = await check()
+        second = await check()
 
-    assert [each.status for each in (first, kept, fresh)] == [
-        Status.DEGRADED,
-        Status.DEGRADED,
-        Status.HEALTHY,
-    ]
-    assert kept.message == first.message
+    assert (first.status, second.status) == (Status.DEGRADED, Status.HEALTHY)
+
+
+async def asked_at_once(*checks: OpenAI) -> list[CheckResult]:
+    results: list[CheckResult] = []
+
+    async def ask(check: OpenAI) -> None:
+        results.append(await check())
+
+    async with anyio.create_task_group() as group:
+        for check in checks:
+            group.start_soon(ask, check)
+    return results
+
+
+@type_of_client
+@pytest.mark.parametrize("status", [200, 500])
+async def test_those_who_ask_at_the_same_time_share_one_request(
+    stub: OpenAIStub, kind: str, status: int
+) -> None:
+    answer = wire.OK if status == 200 else wire.SERVER_ERROR
+    stub.answer(replace(answer, delay=0.1))
+    async with checking(kind, stub.url) as check:
+        results = await asked_at_once(check, check, check)
+
+    assert len(stub.requests) == 1
+    expected = Status.HEALTHY if status == 200 else Status.DEGRADED
+    assert [result.status for result in results] == [expected] * 3
+
+
+@type_of_client
+async def test_monitors_that_share_a_check_ask_each_for_itself(stub: OpenAIStub, kind: str) -> None:
+    stub.answer(replace(wire.OK, delay=0.1))
+    async with checking(kind, stub.url) as check:
+        await check()
+        configured = [check.configured(Settings()) for _ in range(2)]
+        results = await asked_at_once(*configured)
+        for each in configured:
+            await each.aclose()
+
+    assert [result.status for result in results] == [Status.HEALTHY] * 2
+    assert len(stub.requests) == 3
+
+
+@pytest.mark.parametrize("kind", ["own", "sync"])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_one_check_asks_in_two_threads_at_once(stub: OpenAIStub, kind: str, backend: str) -> None:
+    stub.answer(replace(wire.OK, delay=0.1))
+    with openai.OpenAI(api_key=KEY, base_url=stub.url) as client:
+        check = OpenAI(client) if kind == "sync" else OpenAI(api_key=KEY, base_url=stub.url)
+        with ThreadPoolExecutor(2) as pool:
+            futures = [pool.submit(lambda: anyio.run(check, backend=backend)) for _ in range(2)]
+            results = [future.result() for future in futures]
+
+    assert [result.status for result in results] == [Status.HEALTHY] * 2
+
+
+async def test_a_name_service_that_hangs_holds_one_thread_that_is_not_the_app_s(
+    stub: OpenAIStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, look_up, asking = threading.Event(), socket.getaddrinfo, list[str]()
+
+    def hang(host: Any, *rest: Any, **options: Any) -> Any:
+        # anyio asks by bytes.
+        if host not in {"llm.example", b"llm.example"}:
+            return look_up(host, *rest, **options)
+        asking.append(threading.current_thread().name)
+        gate.wait(30)
+        return look_up("127.0.0.1", *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    url = stub.url.replace("127.0.0.1", "llm.example")
+    async with checking("own", url, timeout=SOON) as check:
+        first, *others = [await check() for _ in range(3)]
+        assert asking == [THREAD]
+        gate.set()
+        await until(lambda: check_threads() == 0)
+        last = await check()
+
+    where = stub.host.replace("127.0.0.1", "llm.example")
+    assert first.message == f"OpenAI at {where} gave no answer within 0.2 s"
+    for other in others:
+        assert other.message.startswith(f"OpenAI at {where} has given no answer since 20")
+    assert last.status is Status.HEALTHY
+
+
+@pytest.mark.parametrize("variable", ["https_proxy", "http_proxy", "all_proxy"])
+async def test_the_name_of_the_server_is_left_to_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """It may know names that nobody else does."""
+    asked: list[Any] = []
+    monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setattr(Resolver, "addresses", lambda *_: asked.append(True))
+    check = OpenAI(api_key=KEY, base_url="http://llm.example/v1", timeout=SOON)
+    monkeypatch.delenv(variable)
+    result = await check()
+    await check.aclose()
+
+    assert result.status is Status.DEGRADED
+    assert asked == []
+
+
+@pytest.mark.parametrize("key", ["openai", "OPENAI", "example", "llm", "abc"])
+def test_a_key_that_is_shown_all_the_same_is_not_hidden(key: str) -> None:
+    assert OpenAI(api_key=key, base_url="http://llm.example/v1").secrets == ()
 
 
 @pytest.mark.parametrize(("given", "interval"), [(None, 60.0), (5.0, 5.0), (600.0, 600.0)])
@@ -488,19 +589,18 @@ async def test_no_secret_is_in_a_result_a_repr_or_a_log_line_at_any_level(
 
 
 async def test_a_fault_is_logged_once_by_its_class_and_its_place(
-    stub: OpenAIStub, clock: Clock, caplog: pytest.LogCaptureFixture
+    stub: OpenAIStub, caplog: pytest.LogCaptureFixture
 ) -> None:
     stub.answer(wire.invalid_key(KEY))
-    async with checking("own", stub.url, clock=clock) as check:
+    async with checking("own", stub.url) as check:
         runner = Runner([check], timeout=9)
         for _ in range(9):
             await runner.round()
-            clock.now += 2
 
     lines = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(lines) == 1
     assert lines[0].startswith("The check openai raised AuthenticationError at ")
-    assert len(stub.requests) == 3
+    assert len(stub.requests) == 9
 
 
 async def test_user_and_password_of_the_address_are_sent_and_not_shown(stub: OpenAIStub) -> None:

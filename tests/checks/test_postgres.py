@@ -55,6 +55,10 @@ def test_it_knows_its_secrets_and_shows_none() -> None:
     assert "S3cret" not in repr(check)
 
 
+def test_a_password_that_is_shown_all_the_same_is_not_hidden() -> None:
+    assert "shop" not in Check("postgresql://shop:shop@db/orders").secrets
+
+
 @pytest.mark.parametrize("wrong", [0, -1, float("nan"), "3000", True])
 def test_a_wrong_threshold_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"The check database has slow_ms=.* above 0"):
@@ -132,7 +136,7 @@ async def test_no_statement_has_a_name_that_a_bouncer_might_not_know(postgres: P
 
     source: Any = check._source
     named = "SELECT count(*) FROM pg_prepared_statements WHERE name <> ''"
-    assert await source._kept[1].fetchval(named) == 0
+    assert await source._kept.connection.fetchval(named) == 0
     await check.aclose()
 
 
@@ -187,7 +191,7 @@ def test_a_connection_of_a_loop_that_has_ended_is_given_up(postgres: Postgres) -
 
     assert asyncio.run(check()).status is Status.HEALTHY
     source: Any = check._source
-    transport = source._kept[1]._transport
+    transport = source._kept.connection._transport
     assert asyncio.run(_once(check)).status is Status.HEALTHY
 
     assert _ended(postgres)

@@ -171,6 +171,7 @@ async def test_a_server_that_is_well(site: Site) -> None:
             "server_version": version,
             "in_recovery": False,
             "read_only": False,
+            "server_connections": 1,
             "server_max_connections": 97,
             "in_use": 0,
             "idle": 0,
@@ -305,7 +306,7 @@ async def test_a_database_that_does_not_exist(site: Site) -> None:
 
 
 async def test_a_parameter_that_the_server_does_not_know(site: Site) -> None:
-    async with rounds_of(Check(f"{site.url}?colour=blue")) as rounds:
+    async with rounds_of(Check(f"{site.url}?options=-c%20colour%3Dblue")) as rounds:
         result = await rounds.next()
 
     assert result.status is Status.CRITICAL

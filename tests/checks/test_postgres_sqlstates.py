@@ -27,12 +27,25 @@ BOTH_ADDRESSES = OSError(
     [
         (ConnectionRefusedError(errno.ECONNREFUSED, SECRET), "{at} refuses connections"),
         (BOTH_ADDRESSES, "{at} refuses connections"),
-        (socket.gaierror(-2, SECRET), "{at} has a host name that is not known"),
-        (ssl.SSLError(1, SECRET), "{at} and this app do not agree on TLS"),
+        (socket.gaierror(-2, SECRET), "{at} cannot be reached: its name is not known"),
+        (
+            socket.gaierror(socket.EAI_AGAIN, SECRET),
+            "{at} cannot be reached: the name service gives no answer",
+        ),
+        (ssl.SSLError(1, SECRET), "{at} does not agree with this process on TLS"),
+        (
+            ssl.SSLCertVerificationError(1, SECRET),
+            "{at} has a certificate that is not trusted here",
+        ),
+        (
+            OSError(errno.EMFILE, SECRET),
+            "{at} cannot be reached: this process has no file descriptor left",
+        ),
+        (OSError(SECRET), "{at} cannot be reached"),
         (ConnectionError(SECRET), "{at} ended the connection where it was asked for TLS"),
         (ConnectionResetError(SECRET), "{at} cut the connection, and once more when asked again"),
-        (FileNotFoundError(2, SECRET), "{at} cannot be reached"),
-        (OSError(errno.EHOSTUNREACH, SECRET), "{at} cannot be reached"),
+        (FileNotFoundError(2, SECRET), "{at} cannot be reached: there is no such socket"),
+        (OSError(errno.EHOSTUNREACH, SECRET), "{at} cannot be reached: there is no route to it"),
         (
             asyncpg.ConnectionDoesNotExistError(SECRET),
             "{at} cut the connection, and once more when asked again",
@@ -42,7 +55,44 @@ BOTH_ADDRESSES = OSError(
             "{at} is starting or stopping and takes no connections",
         ),
         (asyncpg.QueryCanceledError(SECRET), "{at} broke off the query"),
-        (asyncpg.DiskFullError(SECRET), "{at} answered with an error, SQLSTATE 53100"),
+        (
+            asyncpg.DiskFullError(SECRET),
+            (
+                "{at} answered with an error: "
+                "it is short of disk, memory or connections (SQLSTATE 53100)"
+            ),
+        ),
+        (
+            asyncpg.exceptions.IdleSessionTimeoutError(SECRET),
+            "{at} cut the connection, and once more when asked again",
+        ),
+        (
+            asyncpg.exceptions.DatabaseDroppedError(SECRET),
+            (
+                "{at} answered with an error: an operator, or the server itself, intervened"
+                " (SQLSTATE 57P04)"
+            ),
+        ),
+        (
+            asyncpg.exceptions.PostgresIOError(SECRET),
+            "{at} answered with an error: the system it runs on failed (SQLSTATE 58030)",
+        ),
+        (
+            asyncpg.DataCorruptedError(SECRET),
+            "{at} answered with an error: an internal fault, perhaps damaged data (SQLSTATE XX001)",
+        ),
+        (
+            asyncpg.ProtocolViolationError(SECRET),
+            "{at} answered with an error: the connection failed (SQLSTATE 08P01)",
+        ),
+        (
+            asyncpg.UndefinedObjectError(SECRET),
+            "{at} answered with an error, SQLSTATE 42704",
+        ),
+        (
+            asyncpg.exceptions.TargetServerAttributeNotMatched(SECRET),
+            "of PostgreSQL at db:5432 none is what target_session_attrs asks for",
+        ),
         (
             asyncpg.InsufficientPrivilegeError(SECRET),
             "{at} does not let user shop into database orders",

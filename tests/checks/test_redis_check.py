@@ -3,9 +3,12 @@
 import asyncio
 import gc
 import json
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ from holistic_asgi_monitor.model import (
     MissingExtraError,
     Status,
 )
+from holistic_asgi_monitor.settings import Settings
 from tests.servers.faults import Proxy
 from tests.servers.process import HOST, free_port
 from tests.servers.redis_server import Redis
@@ -54,6 +58,8 @@ def anyio_backend() -> str:
         ("valkey://127.0.0.1:1", "Redis at 127.0.0.1:1 refuses connections"),
         ("VALKEYS://127.0.0.1:1", "Redis at 127.0.0.1:1 refuses connections"),
         ("rediss://127.0.0.1:1", "Redis at 127.0.0.1:1 refuses connections"),
+        ("redis://:1#S3cret@127.0.0.1:1", "Redis at 127.0.0.1:1 refuses connections"),
+        ("redis://user:2/abc@127.0.0.1:1", "Redis at 127.0.0.1:1 refuses connections"),
         (
             "redis://127.0.0.1:1?retry_on_timeout=yes&max_connections=0&socket_timeout=9&foo=bar",
             "Redis at 127.0.0.1:1 refuses connections",
@@ -71,8 +77,8 @@ async def test_a_url_leads_where_it_says(url: str, message: str) -> None:
         ("localhost:6379", "cannot be read"),
         ("http://:hunter2@cache", "begins with http://"),
         ("redis+tls://:hunter2@cache", "begins with redis+tls://"),
-        ("redis://:hunter2/x@cache:6379", "cannot be read"),
-        ("redis://:a#hunter2@cache:6379", "cannot be read"),
+        ("redis://:hunter2", "cannot be read"),
+        ("redis://:hunter2@cache:port", "cannot be read"),
         ("redis://cache:6379?db=hunter2", "cannot be read"),
         ("rediss://cache?ssl_cert_reqs=hunter2", "parameters that cannot be used"),
         ("rediss://cache?ssl_ca_certs=/hunter2", "parameters that cannot be used"),
@@ -225,6 +231,119 @@ async def test_calls_at_the_same_time_do_not_disturb_each_other(redis: Redis) ->
     assert {result.status for result in results} == {Status.HEALTHY}
 
 
+async def rounds(check: Check, count: int) -> list[CheckResult]:
+    """Return the results of some rounds of a monitor that is given the check."""
+    configured = check.configured(Settings())
+    results = [await configured() for _ in range(count)]
+    await configured.aclose()
+    return results
+
+
+def test_one_check_in_two_monitors_asks_in_two_threads_at_once(redis: Redis) -> None:
+    check = Check(redis.url())
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(asyncio.run, rounds(check, 60)) for _ in range(2)]
+        results = [result for future in futures for result in future.result()]
+
+    assert {result.status for result in results} == {Status.HEALTHY}
+
+
+def test_one_and_the_same_check_asks_in_two_threads_at_once(redis: Redis) -> None:
+    check = Check(redis.url())
+
+    async def ask() -> set[Status]:
+        found = {(await check()).status for _ in range(60)}
+        await check.aclose()
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(asyncio.run, ask()) for _ in range(2)]
+        found = [future.result() for future in futures]
+
+    assert found == [{Status.HEALTHY}] * 2
+
+
+async def test_monitors_that_share_a_check_share_no_connection(
+    redis: Redis, proxy: Callable[[Redis], Proxy]
+) -> None:
+    front = proxy(redis)
+    check = Check(redis.url(port=front.port))
+    first, second = (check.configured(Settings()) for _ in range(2))
+    await asyncio.gather(first(), second())
+    await first.aclose()
+
+    assert front.accepted == 2
+    assert (await second()).status is Status.HEALTHY
+    assert front.accepted == 2
+    await second.aclose()
+
+
+KNOWN = ("cache.example", "other.example")
+look_up = socket.getaddrinfo
+
+
+class Names:
+    """A name service that has these addresses for names of ours, once the gate is open."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = addresses
+        self.gate = threading.Event()
+        self.gate.set()
+        self.askers: list[str] = []
+
+    def __call__(self, host: str, *rest: Any, **options: Any) -> Any:
+        if host not in KNOWN:
+            return look_up(host, *rest, **options)
+        self.askers.append(threading.current_thread().name)
+        self.gate.wait(30)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 0)) for each in self.addresses]
+
+
+async def test_the_next_address_is_tried_where_one_fails(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = redis.url().replace(HOST, "cache.example")
+    monkeypatch.setattr(socket, "getaddrinfo", Names("127.0.0.2", HOST))
+    check = Check(url)
+    result = await check()
+    await check.aclose()
+
+    assert result.status is Status.HEALTHY
+    assert result.message.endswith(f" at cache.example:{redis.port} answers")
+
+
+async def test_what_a_server_says_is_told_though_it_has_another_address(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis.restart(requirepass="s3cret")
+    monkeypatch.setattr(socket, "getaddrinfo", Names(HOST, "127.0.0.2"))
+    result = await Check(f"redis://:wr0ng@cache.example:{redis.port}")()
+
+    assert result.message == f"Redis at cache.example:{redis.port} rejects the password"
+
+
+async def test_a_name_service_that_hangs_holds_one_thread_that_is_not_the_app_s(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = Names(HOST)
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+    check = Check(redis.url().replace(HOST, "cache.example"), timeout=0.1)
+    names.gate.clear()
+    messages = [(await check()).message for _ in range(4)]
+    asked = list(names.askers)
+    names.gate.set()
+
+    where = f"Redis at cache.example:{redis.port}"
+    assert messages[0] == f"{where} gave no answer within 0.1 s"
+    assert set(messages[1:]) == {f"{where} cannot be reached: the name service gives no answer"}
+    assert asked == ["check redis"]
+    with anyio.fail_after(10):
+        while any(thread.name == "check redis" for thread in threading.enumerate()):
+            await asyncio.sleep(0.001)
+    assert (await check()).status is Status.HEALTHY
+    await check.aclose()
+
+
 @pytest.fixture
 def authority(tmp_path: Path) -> trustme.CA:
     ca = trustme.CA()
@@ -235,7 +354,7 @@ def authority(tmp_path: Path) -> trustme.CA:
 @pytest.fixture
 def secured(redis: Redis, authority: trustme.CA, tmp_path: Path) -> Iterator[Proxy]:
     """Return a proxy before the port at which the server speaks TLS."""
-    certificate = authority.issue_cert("127.0.0.1")
+    certificate = authority.issue_cert("127.0.0.1", "cache.example")
     certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
     for blob in certificate.cert_chain_pems:
         blob.write_to_path(str(tmp_path / "cert.pem"), append=True)
@@ -274,6 +393,23 @@ async def test_tls(secured: Proxy, tmp_path: Path) -> None:
     assert (await strict()).message == (
         f"{where} has a certificate from an authority that is not trusted here"
     )
+
+
+@WITH_TLS
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [("cache.example", "answers"), ("other.example", "has a certificate for another name")],
+)
+async def test_the_certificate_is_that_of_the_name_and_not_of_its_address(
+    secured: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, says: str
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", Names("127.0.0.1"))
+    trusting = f"ssl_ca_certs={tmp_path / 'ca.pem'}&ssl_check_hostname=true"
+    check = Check(f"rediss://{host}:{secured.port}?{trusting}")
+    result = await check()
+    await check.aclose()
+
+    assert result.message == f"Redis at {host}:{secured.port} {says}"
 
 
 async def test_what_is_no_redis(anyio_backend: str) -> None:

@@ -55,6 +55,10 @@ class Still(Machine):
             "CPU at 99 % of 0.5 cores over 5 min (threshold 90 %)",
         ),
         ({"disk_percent": 93.1}, "disk at 93 % of 20 GiB (threshold 90 %)"),
+        (
+            {"disk_percent": None, "disk_silent": True, "open_files": None},
+            "the disk of the working directory does not answer",
+        ),
         ({"open_files": 1000}, "open files at 98 % of 1024 (threshold 90 %)"),
         (
             {"memory_percent": 99.0, "disk_percent": 99.0},
@@ -228,6 +232,22 @@ def test_a_system_check_keeps_its_options_when_it_is_configured() -> None:
 
     assert (check.name, check.required, check.timeout) == ("machine", True, 1.0)
     assert (check.interval, check.depends_on) == (60.0, ("a",))
+
+
+async def test_monitors_that_share_a_check_have_a_machine_each() -> None:
+    check = checks.System()
+    configured = [check.configured(Settings()) for _ in range(2)]
+    for each in configured:
+        await each()
+
+    assert len({id(each._machine) for each in (check, *configured)}) == 3
+    assert all(each.sample().disk_percent is not None for each in configured)
+
+
+async def test_a_machine_that_was_given_is_asked_in_every_monitor() -> None:
+    check = checks.System(machine=Still(SAMPLE)).configured(Settings())
+
+    assert (await check()).details["memory_limit_bytes"] == 512 * MIB
 
 
 async def test_a_kill_stays_in_the_answer_though_the_next_round_follows_soon(

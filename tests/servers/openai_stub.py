@@ -17,8 +17,8 @@ import json
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -26,6 +26,28 @@ from urllib.parse import urlsplit
 PATIENCE = 30.0
 MODELS = 112
 EVERYWHERE = ""
+CHUNKS = 5
+CHAT_USAGE = {
+    "prompt_tokens": 1000,
+    "completion_tokens": 500,
+    "total_tokens": 1500,
+    "prompt_tokens_details": {"cached_tokens": 200, "audio_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+}
+RESPONSES_USAGE = {
+    "input_tokens": 1000,
+    "output_tokens": 2000,
+    "total_tokens": 3000,
+    "input_tokens_details": {"cached_tokens": 100, "cache_write_tokens": 0},
+    "output_tokens_details": {"reasoning_tokens": 1500},
+}
+_MESSAGE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": '{"name": "Ada"}', "annotations": []}],
+}
 
 
 @dataclass(frozen=True)
@@ -33,8 +55,9 @@ class Answer:
     """What is done with one request.
 
     `act` is `answer`, `hang` (nothing ever comes), `dribble` (the head, then a byte each 20 ms,
-    without an end), `close` (the end, without an answer) or `cut` (the end amid the body). `body`
-    is JSON, or bytes as they are; None is left to the route. `delay` is in seconds.
+    without an end), `close` (the end, without an answer), `cut` (the end amid the body) or `stall`
+    (half of a stream, and then nothing). `body` is JSON, or bytes as they are; None is left to the
+    route. `parts` are a stream, sent one by one. `delay` is in seconds.
     """
 
     status: int = 200
@@ -43,6 +66,7 @@ class Answer:
     delay: float = 0.0
     act: str = "answer"
     content_type: str = "application/json"
+    parts: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +163,18 @@ class OpenAIStub:
         self._script: dict[str, deque[Answer]] = {}
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._routes: dict[str, Callable[[Request], Answer]] = {"/models": self._models}
+        # The first that fits: one end may be the end of another.
+        self._routes: dict[str, Callable[[Request], Answer]] = {
+            "/models": self._models,
+            "/chat/completions": self._chat,
+            "/completions": self._completions,
+            "/responses": self._responses,
+            "/embeddings": self._embeddings,
+            "/images/generations": self._images,
+            "/audio/transcriptions": self._transcriptions,
+            "/audio/speech": self._speech,
+            "/moderations": self._moderations,
+        }
         self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
@@ -174,18 +209,25 @@ class OpenAIStub:
         with self._lock:
             self._script[route] = deque(answers)
 
+    def reset(self, *answers: Answer) -> None:
+        """Forget what came, and give these from now on."""
+        with self._lock:
+            self.requests.clear()
+            self._script.clear()
+        self.answer(*answers)
+
     def reply(self, request: Request) -> Answer:
         """The answer to `request`, which is noted."""
         with self._lock:
             self.requests.append(request)
             answer = self._scripted(request.path)
-        if answer.body is not None or answer.status != 200:
+        if answer.body is not None or answer.parts or answer.status != 200:
             return answer
         made = next(
             (make(request) for end, make in self._routes.items() if request.path.endswith(end)),
             NOT_FOUND,
         )
-        return Answer(made.status, made.body, made.headers, answer.delay, answer.act)
+        return replace(made, delay=answer.delay, act=answer.act)
 
     def connected(self, client: socket.socket) -> None:
         """Note a connection."""
@@ -210,6 +252,123 @@ class OpenAIStub:
             for name in names
         ]
         return Answer(body={"object": "list", "data": models})
+
+    def _chat(self, request: Request) -> Answer:
+        asked = request.json
+        shared = {"id": "chatcmpl-1", "created": 1_795_000_000, "model": _named(asked["model"])}
+        if asked.get("service_tier"):
+            shared["service_tier"] = asked["service_tier"]
+        if asked.get("stream"):
+            return _events(_chunks(shared, asked.get("stream_options") or {}))
+        message = {"role": "assistant", "content": '{"name": "Ada"}', "refusal": None}
+        reason = "length" if asked.get("max_tokens") == 1 else "stop"
+        choice = {"index": 0, "finish_reason": reason, "logprobs": None, "message": message}
+        return Answer(
+            body={**shared, "object": "chat.completion", "choices": [choice], "usage": CHAT_USAGE}
+        )
+
+    def _completions(self, request: Request) -> Answer:
+        choice = {"index": 0, "finish_reason": "stop", "logprobs": None, "text": "hi"}
+        usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+        shared = {"id": "cmpl-1", "object": "text_completion", "created": 1_795_000_000}
+        model = request.json["model"]
+        return Answer(body={**shared, "model": model, "choices": [choice], "usage": usage})
+
+    def _responses(self, request: Request) -> Answer:
+        asked = request.json
+        response = {
+            "id": "resp_1",
+            "object": "response",
+            "created_at": 1_795_000_000,
+            "model": asked["model"],
+            "status": "completed",
+            "output": [_MESSAGE],
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "service_tier": asked.get("service_tier") or "default",
+        }
+        done = {**response, "usage": RESPONSES_USAGE}
+        if not asked.get("stream"):
+            return Answer(body=done)
+        begun = {**response, "status": "in_progress", "output": [], "usage": None}
+        events = [("created", begun), *[("in_progress", begun)] * 3, ("completed", done)]
+        return _events(
+            [
+                {"type": f"response.{kind}", "sequence_number": number, "response": body}
+                for number, (kind, body) in enumerate(events)
+            ],
+            named=True,
+        )
+
+    def _embeddings(self, request: Request) -> Answer:
+        vectors = [{"object": "embedding", "index": 0, "embedding": [0.25] * 8}]
+        usage = {"prompt_tokens": 10_000, "total_tokens": 10_000}
+        model = request.json["model"]
+        return Answer(body={"object": "list", "model": model, "data": vectors, "usage": usage})
+
+    def _images(self, request: Request) -> Answer:
+        usage = {
+            "input_tokens": 50,
+            "output_tokens": 1000,
+            "total_tokens": 1050,
+            "input_tokens_details": {"image_tokens": 0, "text_tokens": 50},
+        }
+        return Answer(body={"created": 1_795_000_000, "data": [{"b64_json": "eA"}], "usage": usage})
+
+    def _transcriptions(self, request: Request) -> Answer:
+        assert request.headers["content-type"].startswith("multipart/form-data")
+        if b"whisper-1" in request.body:
+            return Answer(body={"text": "hi", "usage": {"type": "duration", "seconds": 60}})
+        usage = {
+            "type": "tokens",
+            "input_tokens": 100,
+            "output_tokens": 10,
+            "total_tokens": 110,
+            "input_token_details": {"audio_tokens": 90, "text_tokens": 10},
+        }
+        return Answer(body={"text": "hi", "usage": usage})
+
+    def _speech(self, request: Request) -> Answer:
+        return Answer(body=b"\xff\xf3sound", content_type="audio/mpeg")
+
+    def _moderations(self, request: Request) -> Answer:
+        return Answer(body={"id": "modr-1", "model": "omni-moderation-latest", "results": []})
+
+
+def _named(model: str) -> str:
+    """The name under which a model answers."""
+    return {"gpt-4o": "gpt-4o-2024-08-06", "my-deployment": "gpt-4o-2024-08-06"}.get(model, model)
+
+
+def _chunks(shared: Mapping[str, Any], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parts of a streamed chat; with usage, each has it, and only the last is not empty."""
+    more = {"usage": None} if options.get("include_usage") else {}
+    shared = {**shared, "object": "chat.completion.chunk"}
+    deltas: list[tuple[dict[str, str], str | None]] = [
+        ({"role": "assistant", "content": ""}, None),
+        *[({"content": "hi "}, None)] * CHUNKS,
+        ({}, "stop"),
+    ]
+    chunks = [
+        {
+            **shared,
+            "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}],
+            **more,
+        }
+        for delta, reason in deltas
+    ]
+    return [*chunks, {**shared, "choices": [], "usage": CHAT_USAGE}] if more else chunks
+
+
+def _events(bodies: Sequence[Mapping[str, Any]], *, named: bool = False) -> Answer:
+    """Server-sent events; without names they end with a word instead of a last event."""
+    parts = [
+        (f"event: {body['type']}\n" if named else "") + f"data: {json.dumps(body)}\n\n"
+        for body in bodies
+    ]
+    parts += [] if named else ["data: [DONE]\n\n"]
+    return Answer(parts=[part.encode() for part in parts], content_type="text/event-stream")
 
 
 class _Server(ThreadingHTTPServer):
@@ -256,6 +415,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.stub.released.wait(PATIENCE)
         if answer.act in {"hang", "close"}:
             return
+        if answer.parts:
+            self._stream(answer)
+            return
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
         self._head(answer, len(body) + (answer.act == "dribble") * 1_000_000)
         if answer.act == "dribble":
@@ -263,11 +425,23 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.wfile.write(body[: len(body) // 2] if answer.act == "cut" else body)
 
-    def _head(self, answer: Answer, length: int) -> None:
+    def _stream(self, answer: Answer) -> None:
+        self._head(answer, None)
+        whole = answer.act == "answer"
+        for part in answer.parts if whole else answer.parts[: len(answer.parts) // 2]:
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+            self.wfile.flush()
+        if answer.act == "stall":
+            self.server.stub.released.wait(PATIENCE)
+        elif whole:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def _head(self, answer: Answer, length: int | None) -> None:
         self.send_response(answer.status)
+        sized = {"content-length": str(length)}
         usual = {
             "content-type": answer.content_type,
-            "content-length": str(length),
+            **({"transfer-encoding": "chunked"} if length is None else sized),
             "openai-organization": "org-abc",
             "openai-processing-ms": "12",
             "openai-version": "2020-10-01",

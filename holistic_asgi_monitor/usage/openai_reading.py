@@ -1,0 +1,137 @@
+"""What an answer of OpenAI says of itself: model, tier and tokens; its content is never read.
+
+Answers are the objects of the `openai` package, or the JSON that they are made of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from holistic_asgi_monitor.usage.openai_call import Usage
+
+__all__ = ("ENDINGS", "Report", "of_answer", "of_body", "of_event", "status_of")
+
+LONGEST_BODY = 4_000_000
+ENDINGS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_CODES: Mapping[str, str] = {
+    "insufficient_quota": "quota_exceeded",
+    "billing_not_active": "quota_exceeded",
+    "billing_hard_limit_reached": "quota_exceeded",
+    "rate_limit_exceeded": "rate_limited",
+    "invalid_api_key": "auth_error",
+    "invalid_prompt": "bad_request",
+    "invalid_request_error": "bad_request",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one answer, or one part of a streamed one, says; empty where it says nothing.
+
+    `status` is the word for an answer that is itself a failure.
+    """
+
+    model: str | None = None
+    tier: str = ""
+    usage: Usage | None = None
+    status: str | None = None
+
+
+def of_answer(answer: object, *, images: bool = False) -> Report:
+    """What a whole answer says; where it is `images`, all output is one of them."""
+    fields = _fields(answer)
+    model, tier = fields.get("model"), fields.get("service_tier")
+    return Report(
+        model if isinstance(model, str) else None,
+        tier if isinstance(tier, str) else "",
+        _usage(fields.get("usage"), images=images),
+        _failure(fields) if fields.get("status") == "failed" else None,
+    )
+
+
+def of_event(event: object) -> Report | None:
+    """What an event of a streamed response says; None for those that say nothing."""
+    fields = _fields(event)
+    kind = fields.get("type")
+    if not isinstance(kind, str):
+        return None
+    if kind in ENDINGS:
+        return of_answer(fields.get("response"))
+    if kind == "error":
+        return Report(status=status_of(fields.get("code")))
+    return None
+
+
+def of_body(body: bytes, *, images: bool = False) -> Report:
+    """What the JSON of a whole answer says; nothing where it is none, or very long."""
+    if len(body) > LONGEST_BODY:
+        return Report()
+    try:
+        return of_answer(json.loads(body), images=images)
+    except (ValueError, RecursionError):
+        return Report()
+
+
+def status_of(*codes: object) -> str:
+    """The word for an error that comes within an answer, by its code or its type."""
+    words = [_CODES[code] for code in codes if isinstance(code, str) and code in _CODES]
+    return words[0] if words else "server_error"
+
+
+def _failure(fields: Mapping[str, Any]) -> str:
+    return status_of(_fields(fields.get("error")).get("code"))
+
+
+def _fields(thing: object) -> Mapping[str, Any]:
+    """The fields of an answer; to ask its object for one that it lacks would take long."""
+    if isinstance(thing, dict):
+        return thing
+    own: Mapping[str, Any] = getattr(thing, "__dict__", {})
+    more = getattr(thing, "__pydantic_extra__", None) if own else None
+    return {**own, **more} if more else own
+
+
+def _usage(usage: object, *, images: bool) -> Usage | None:
+    """The tokens; None where there are none, or where the numbers cannot be right."""
+    fields = _fields(usage)
+    took = _first(fields, "input_tokens", "prompt_tokens")
+    gave = _first(fields, "output_tokens", "completion_tokens")
+    if took is None and gave is None:
+        return None
+    read = _first(fields, "input_tokens_details", "prompt_tokens_details", "input_token_details")
+    made = _first(fields, "output_tokens_details", "completion_tokens_details")
+    within, without = _fields(read), _fields(made)
+    try:
+        return Usage(
+            _count(took),
+            _count(gave),
+            cached=_count(within.get("cached_tokens")),
+            cache_write=_count(within.get("cache_write_tokens")),
+            audio_in=_count(within.get("audio_tokens")),
+            image_in=_count(within.get("image_tokens")),
+            reasoning=_count(without.get("reasoning_tokens")),
+            audio_out=_count(without.get("audio_tokens")),
+            image_out=_count(gave if images and made is None else without.get("image_tokens")),
+        )
+    except ValueError:
+        return None
+
+
+def _count(number: object) -> int:
+    """A number of tokens, 0 for None; ValueError for anything else."""
+    if number is None:
+        return 0
+    if type(number) is int and number >= 0:
+        return number
+    raise ValueError("no number of tokens")
+
+
+def _first(fields: Mapping[str, Any], *names: str) -> Any:
+    for name in names:
+        found = fields.get(name)
+        if found is not None:
+            return found
+    return None
