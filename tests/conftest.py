@@ -45,6 +45,14 @@ FOREIGN_SETTINGS = frozenset(
     }
 )
 
+COSTLY = (
+    *("postgres16", "[redis", "-redis-", "-redis]", "hundred_rounds"),
+    *("tests/benchmarks/", "tests/history/test_sqlite_processes.py", "tests/servers/"),
+    "tests/alerts/test_restart_processes.py",
+    *("below_its_cap", "given_back_to_the_disk", "log_of_the_file_stays_short"),
+)
+"""What is found in the names of tests that run on one Python only."""
+
 settings.register_profile(
     "repeatable",
     deadline=None,
@@ -71,6 +79,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure() -> None:
     """Remove what was kept in place of the user's state directory."""
     shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what would tell nothing new on another Python, and costs much: see `once`."""
+    for item in items:
+        if any(costly in item.nodeid for costly in COSTLY):
+            item.add_marker("once")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

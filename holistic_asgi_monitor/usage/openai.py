@@ -71,6 +71,7 @@ class OpenAITracking:
     def settle(self) -> None:
         """Count the calls whose answers were thrown away; to be called now and then."""
         Lost.settle()
+        Hook.look()
 
     def end(self) -> None:
         """See calls no more."""
@@ -98,8 +99,7 @@ class Hook:
             if tracker not in cls._members:
                 weakref.finalize(tracker, cls._orphaned).atexit = False
             cls._members[tracker] = account
-            module = sys.modules.get(MODULE)
-            if module is not None and hasattr(module, _CLASSES[-1]):
+            if hasattr(sys.modules.get(MODULE), _CLASSES[-1]):
                 cls._attach()
             elif cls._arrival is None:
                 cls._arrival = Arrival(MODULE, cls._attach)
@@ -111,6 +111,12 @@ class Hook:
         with cls._lock:
             cls._members.pop(tracker, None)
             cls._let_go()
+
+    @classmethod
+    def look(cls) -> None:
+        """Attach where an import was not noticed: one that had begun already, for example."""
+        if cls._arrival is not None and hasattr(sys.modules.get(MODULE), _CLASSES[-1]):
+            cls._attach()
 
     @classmethod
     def serves(cls, tracker: Tracker) -> bool:

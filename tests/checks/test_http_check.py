@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
+from operator import le
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl, quote
@@ -583,7 +584,8 @@ async def test_a_hundred_rounds_leave_nothing_behind(serve: Serve, fault: str) -
     for _ in range(ROUNDS):
         result = (await runner.round())["pay"]
         assert (result.status is Status.HEALTHY) is (fault == "none")
-    assert await at_rest() == before
+    # Threads of other tests may end meanwhile.
+    assert all(map(le, await at_rest(), before))
 
 
 async def at_rest() -> tuple[int, int]:

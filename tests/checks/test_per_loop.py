@@ -1,8 +1,8 @@
 """What each event loop has for itself, and what is done once for all who want it."""
 
 import asyncio
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
@@ -58,22 +58,21 @@ def test_another_thing_is_made_without_a_trace_of_those_of_ended_loops(backend: 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_loops_of_two_threads_have_things_of_their_own(backend: str) -> None:
-    things, had, together = PerLoop(object), list[object](), threading.Barrier(2)
+    things, had, ready = PerLoop(object), list[object](), list[bool]()
 
     async def have() -> None:
         thing = things.here()
-        await anyio.to_thread.run_sync(together.wait)
+        had.append(thing)
+        await until(lambda: len(had) == 2)
         assert things.orphans() == []
         assert things.here() is thing
-        had.append(thing)
-        await anyio.to_thread.run_sync(together.wait)
+        ready.append(True)
+        await until(lambda: len(ready) == 2)
 
-    threads = [threading.Thread(target=anyio.run, args=[have], kwargs={"backend": backend})]
-    threads.append(threading.Thread(target=anyio.run, args=[have], kwargs={"backend": backend}))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(lambda: anyio.run(have, backend=backend)) for _ in range(2)]
+        for future in futures:
+            future.result()
 
     assert len(set(had)) == 2
 
@@ -150,18 +149,14 @@ async def test_a_failure_is_of_who_met_it_only() -> None:
     assert await sharing(succeed) == "well"
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_loop_that_is_stopped_and_run_again_is_the_same() -> None:
+def test_a_loop_that_is_stopped_and_run_again_is_the_same() -> None:
     things = PerLoop(object)
 
     async def have() -> object:
         return things.here()
 
-    def twice() -> bool:
-        loop = asyncio.new_event_loop()
-        try:
-            return loop.run_until_complete(have()) is loop.run_until_complete(have())
-        finally:
-            loop.close()
+    loop = asyncio.new_event_loop()
+    first, second = (loop.run_until_complete(have()) for _ in range(2))
+    loop.close()
 
-    assert await anyio.to_thread.run_sync(twice)
+    assert first is second

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from operator import le
 from pathlib import Path
 
 import pytest
@@ -403,7 +404,8 @@ async def test_a_hundred_rounds_leave_nothing_behind(site: Site, fault: str, kno
                 await rounds.next()
                 FAULTS[fault][0](site)
             assert (await rounds.next()).status is Status.DEGRADED
-        assert await at_rest(site) == before
+        # Threads of other tests may end meanwhile.
+        assert all(map(le, await at_rest(site), before))
 
         site.heal()
     async with rounds_of(Check(site.url), limit=5) as rounds:
@@ -417,7 +419,7 @@ async def test_a_hundred_rounds_have_one_connection_where_all_is_well(site: Site
         before = await at_rest(site, connections=1)
         for _ in range(ROUNDS):
             assert (await rounds.next()).status is Status.HEALTHY
-        assert await at_rest(site, connections=1) == before
+        assert all(map(le, await at_rest(site, connections=1), before))
         assert clients(site.server) == ["holistic-asgi-monitor"]
         assert site.front.accepted == 1
     assert await ended(site.server) == []

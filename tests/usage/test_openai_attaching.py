@@ -351,6 +351,26 @@ async def test_the_calls_of_our_own_check_are_left_out(
     assert calls == []
 
 
+def test_an_import_that_had_begun_before_is_noticed_later(
+    monkeypatch: pytest.MonkeyPatch, stub: OpenAIStub
+) -> None:
+    whole = sys.modules[hook.MODULE]
+    monkeypatch.setitem(sys.modules, hook.MODULE, object())
+    monitor = watched()
+    tracking = monitor._parts.openai
+    assert tracking is not None
+    Current.started(monitor._parts.tracker)
+    states = []
+    for module in (object(), whole):
+        monkeypatch.setitem(sys.modules, hook.MODULE, module)
+        tracking.settle()
+        states.append(tracking.attached)
+    call(stub)
+
+    assert states == [False, True]
+    assert calls_of(monitor) == 1
+
+
 class Broken(Exception):
     pass
 

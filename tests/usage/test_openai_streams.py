@@ -13,14 +13,17 @@ import openai
 import pydantic
 import pytest
 
+from holistic_asgi_monitor import Monitor, Settings
 from holistic_asgi_monitor.usage.openai_call import Call
 from holistic_asgi_monitor.usage.openai_span import Lost
+from holistic_asgi_monitor.usage.tracking import Current
 from tests.apps.openai_scenarios import (
     ASK,
     async_client_of,
     chat,
     client_of,
     forget,
+    nothing,
     responses,
     tracked,
 )
@@ -282,6 +285,7 @@ def test_speech_that_is_streamed_counts_without_a_price(
     with speech.create(model="tts-1", voice="alloy", input="x") as answer:
         assert answer.read() == b"\xff\xf3sound"
 
+    Lost.settle()
     assert [(call.model, call.status, call.priced) for call in calls] == [
         ("tts-1", "success", False)
     ]
@@ -341,6 +345,21 @@ def test_what_is_thrown_away_is_counted_later_and_not_by_the_collector(
     chat()(client)
 
     assert [call.status for call in calls] == ["abandoned", "success"]
+
+
+def test_the_collector_may_come_while_something_is_being_counted() -> None:
+    """It would wait for a lock that its own thread holds."""
+    monitor = Monitor(nothing, settings=Settings(service="calls", history_url="off"), checks=[])
+    Current.started(monitor._parts.tracker)
+    with OpenAIStub() as stub, client_of(stub) as client:
+        streams = [chat(stream=True)(client)]
+        next(streams[0])
+        with monitor._parts.catalogue.openai_calls._lock:
+            streams.clear()
+            gc.collect()
+    Lost.settle()
+
+    assert sum(monitor._parts.catalogue.openai_calls.values.values()) == 1
 
 
 def test_the_duration_of_what_is_left_ends_when_it_is_left(
