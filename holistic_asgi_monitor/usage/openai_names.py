@@ -9,6 +9,7 @@ from holistic_asgi_monitor.metrics.series import OTHER
 __all__ = ("Names",)
 
 MODELS_LIMIT = 100
+LONGEST_NAME = 100
 
 
 class Names:
@@ -51,4 +52,5 @@ class Names:
 
 def _family(model: str) -> str:
     """The name without what belongs to one customer: `ft:gpt-4o-mini-2024-07-18:org::id`."""
-    return ":".join(model.split(":")[:2]) if model.startswith("ft:") else model
+    name = ":".join(model.split(":")[:2]) if model.startswith("ft:") else model
+    return name[:LONGEST_NAME]

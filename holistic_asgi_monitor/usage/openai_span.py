@@ -19,6 +19,8 @@ from holistic_asgi_monitor.usage.tracking import Tracker
 __all__ = ("Account", "Asked", "Lost", "Span", "word_for")
 
 _FREE = "/moderations"
+_BILLED = frozenset({"success", "abandoned", "cancelled", "connection_error", "timeout"})
+"""How a call may end that had begun to be answered, and is therefore paid for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +200,7 @@ class Span:
         if self._status is not None and status == "success":
             status = self._status
         cost = self._cost()
-        billed = self.answered and (status in {"success", "abandoned"} or self._usage is not None)
-        billed = billed or (self.answered and status in {"cancelled", "connection_error"})
+        billed = self._usage is not None or (self.answered and status in _BILLED)
         endpoint, feature = self._tracker.place(self._origin)
         return Call(
             model=self._label(status),

@@ -1,7 +1,7 @@
 """Labels for models stay few, whatever is asked for and answered."""
 
 from holistic_asgi_monitor.metrics.series import OTHER
-from holistic_asgi_monitor.usage.openai_names import MODELS_LIMIT, Names
+from holistic_asgi_monitor.usage.openai_names import LONGEST_NAME, MODELS_LIMIT, Names
 
 
 def names(*listed: str) -> Names:
@@ -38,6 +38,10 @@ def test_the_ids_of_fine_tuned_models_fall_together() -> None:
     assert known.answered(tuned + "a", tuned + "a") == "ft:gpt-4o-mini-2024-07-18"
     assert known.answered(tuned + "b", tuned + "b") == "ft:gpt-4o-mini-2024-07-18"
     assert known.failed(tuned + "c") == "ft:gpt-4o-mini-2024-07-18"
+
+
+def test_a_name_has_an_end() -> None:
+    assert names().answered("m" * 5000, None) == "m" * LONGEST_NAME
 
 
 def test_there_is_an_end_to_models() -> None:

@@ -162,6 +162,7 @@ def test_a_stream_without_an_end_times_out(
         list(chat(stream=True, timeout=0.1)(client))
 
     assert endings(calls) == [("timeout", False)]
+    assert not calls[0].priced
 
 
 def raw(client: Any, **more: Any) -> Any:

@@ -229,6 +229,17 @@ def test_a_client_on_httpx_is_seen(stub: OpenAIStub) -> None:
     assert [str(call.cost) for call in calls] == ["0.00725", "0.00725"]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_client_on_aiohttp_is_seen(stub: OpenAIStub) -> None:
+    http = openai.DefaultAioHttpClient()
+    with tracked() as calls:
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=stub.url, http_client=http) as client:
+            await chat()(client)
+            assert len([part async for part in await chat(stream=True)(client)]) == CHUNKS + 2
+
+    assert [str(call.cost) for call in calls] == ["0.00725", "0.00725"]
+
+
 @pytest.mark.parametrize(
     "call",
     [
