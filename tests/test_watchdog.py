@@ -178,6 +178,9 @@ def test_the_stack_has_places_and_neither_code_nor_values(
     Course([STUCK] * 5).play()
 
     lines = caplog.records[0].getMessage().splitlines()[1:]
+    if "left out" in lines[0]:
+        # Whoever runs the tests may stand on a deep stack itself.
+        del lines[0]
     assert all(line.startswith("  ") and " in " in line for line in lines)
     here = [line for line in lines if __file__ in line]
     assert [line.rpartition(" ")[2] for line in here] == [

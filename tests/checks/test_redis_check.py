@@ -628,7 +628,8 @@ async def test_a_client_with_a_time_limit_of_its_own(
 
 
 async def test_a_cluster(redis: Redis) -> None:
-    redis.restart(**{"cluster-enabled": "yes"})
+    # By default a cluster's own port lies 10,000 above, where anybody may listen.
+    redis.restart(**{"cluster-enabled": "yes", "cluster-port": str(free_port())})
     with driver.Redis(port=redis.port) as client:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         while client.cluster("INFO")["cluster_state"] != "ok":

@@ -80,7 +80,9 @@ async def test_every_replica_tells_the_whole_and_each_by_name(url):
         assert sum(await values(reader, metric="requests", instance="web-9", step=1200)) == 0
 
 
-def test_the_command_line_reads_it_and_makes_nothing(url, capsys, request):
+def test_the_command_line_reads_it_and_makes_nothing(url, capsys, monkeypatch):
+    monkeypatch.setenv("MONITOR_SERVICE", "shop")
+
     async def serve():
         monitor = replica(url, "web-1")
         async with monitor:
