@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,11 @@ class Case:
     build: Callable[..., Any]
     paths: tuple[str, ...]
     endpoint: str
+
+    def standing(self) -> Case:
+        """The same case with one app for all who build it: for those who stand around it only."""
+        app = self.build()
+        return replace(self, build=lambda: app)
 
 
 def cases() -> tuple[Case, ...]:

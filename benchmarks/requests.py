@@ -58,9 +58,10 @@ async def measure(case: Case, plan: Plan) -> Mapping[str, Outcome]:
     """Every chosen contender on `case`, by its key; who does not know the framework is left out."""
     async with AsyncExitStack() as stack:
         mounted: dict[str, Mounted] = {}
+        standing = case.standing()
         for contender in plan.chosen:
             if contender.only_on in {"", case.framework}:
-                mounted[contender.key] = contender.put_on(case)
+                mounted[contender.key] = contender.put_on(standing if contender.around else case)
                 await stack.enter_async_context(started(mounted[contender.key].app))
         wrong = {key: await rehearse(one, case) for key, one in mounted.items()}
         sound = {key: one for key, one in mounted.items() if not wrong[key]}
