@@ -47,11 +47,21 @@ FOREIGN_SETTINGS = frozenset(
 
 COSTLY = (
     *("postgres16", "[redis", "-redis-", "-redis]", "hundred_rounds"),
-    *("tests/benchmarks/", "tests/history/test_sqlite_processes.py", "tests/servers/"),
-    "tests/alerts/test_restart_processes.py",
     *("below_its_cap", "given_back_to_the_disk", "log_of_the_file_stays_short"),
+    *("tests/benchmarks/", "tests/servers/", "tests/usage/"),
+    *("tests/history/test_history_postgres", "tests/history/test_sqlite_processes.py"),
+    *("tests/alerts/test_incident_properties.py", "tests/alerts/test_memory.py"),
+    *("tests/alerts/test_restart_processes.py", "tests/alerts/test_slack_cases.py"),
+    *("tests/checks/test_http_check.py", "tests/checks/test_openai_check.py"),
+    *("tests/checks/test_postgres", "tests/checks/test_redis", "tests/checks/test_dsn.py"),
+    *(
+        "tests/notifiers/test_alertmanager.py",
+        "tests/test_cli_",
+        "tests/web/test_history_replicas.py",
+    ),
 )
-"""What is found in the names of tests that run on one Python only."""
+"""What is found in the names of tests that run on one Python only: they cost much, and what they
+show depends on servers and drivers more than on Python. test_dependencies.py runs on all."""
 
 settings.register_profile(
     "repeatable",

@@ -138,9 +138,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--jobs",
-        default="0",
+        default="3",
         metavar="N",
-        help="processes per pytest run (default: all tests in one process)",
+        help="processes per pytest run (default: 3, since most tests wait for something; "
+        "0: all tests in one)",
     )
     arguments = list(arguments)
     end = arguments.index("--") if "--" in arguments else len(arguments)
