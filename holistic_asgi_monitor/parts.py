@@ -7,6 +7,8 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import anyio
@@ -26,6 +28,7 @@ from holistic_asgi_monitor.checks.lag import LoopLag
 from holistic_asgi_monitor.checks.probe import Probe
 from holistic_asgi_monitor.checks.runner import Runner
 from holistic_asgi_monitor.checks.traffic import Traffic, TrafficWindow
+from holistic_asgi_monitor.history.ledger import Ledger
 from holistic_asgi_monitor.history.off import Off
 from holistic_asgi_monitor.history.opening import spare_store, to_store
 from holistic_asgi_monitor.history.recorder import Recorder
@@ -39,6 +42,7 @@ from holistic_asgi_monitor.notifiers.environment import notifiers_from_environme
 from holistic_asgi_monitor.settings import Settings
 from holistic_asgi_monitor.usage.activity import Activity
 from holistic_asgi_monitor.usage.openai import OpenAITracking
+from holistic_asgi_monitor.usage.openai_call import Call, Usage
 from holistic_asgi_monitor.usage.openai_news import News
 from holistic_asgi_monitor.usage.tracking import Current, Tracker
 from holistic_asgi_monitor.watch import Watch
@@ -123,8 +127,11 @@ class Parts:
             flush_seconds=settings.flush_seconds,
             spare=lambda: spare_store(settings),
         )
+        self.tracker.listeners.append(partial(_note_spend, self.recorder.ledger))
+        self.tracker.feature_listeners.append(self.recorder.ledger.note_feature)
+        self.activity.listeners.append(self.recorder.ledger.note_user)
         self.history = Recorded(self.recorder)
-        self.trends = Trends(self.history.read, time.time)
+        self.trends = Trends(self.history.read, lambda: self.recorder.now)
 
     def _build_checks(self, checks: Sequence[Check] | None) -> None:
         self.traffic = Traffic(self._traffic_window, self.settings)
@@ -219,6 +226,7 @@ class Parts:
                 ready=self._ready,
                 orders=Orders(self.outbox, lambda: self.runner.names),
             ),
+            clock=lambda: self.recorder.now,
         )
 
     def way(self, app: ASGIApp, user_id: UserId | None) -> RequestPath:
@@ -439,6 +447,19 @@ def _listed(checks: object) -> list[Check]:
 def _configured(check: Check, settings: Settings) -> Check:
     """The check with the values of `settings` for what it was not given."""
     return check.configured(settings) if isinstance(check, check_room.System | Probe) else check
+
+
+def _note_spend(ledger: Ledger, call: Call) -> None:
+    usage = Usage() if call.usage is None else call.usage
+    cost = Decimal(0) if call.cost is None and call.priced else call.cost
+    ledger.note_spend(
+        str(call.model),
+        status=call.status,
+        nano_usd=None if cost is None else round(cost * 1_000_000_000),
+        tokens={kind: getattr(usage, kind) for kind in ("input", "output", "cached", "reasoning")},
+        endpoint=call.endpoint,
+        feature=call.feature,
+    )
 
 
 def _ratio(percent: float | None) -> float | None:

@@ -19,6 +19,7 @@ import pytest
 
 from holistic_asgi_monitor import Monitor, Settings
 from holistic_asgi_monitor.cli import main
+from holistic_asgi_monitor.history import bounds
 from holistic_asgi_monitor.history.sqlite import SQLite
 from holistic_asgi_monitor.history.values import Kind, Value
 from tests.web.past import ran, requests, row, value, write
@@ -191,8 +192,18 @@ def test_the_trend_is_exported(say: Say, past: int) -> None:
         (("latency", "--trend"), "argument --trend: not allowed with METRIC"),
         (("--trend", "--step", "60"), "argument --trend: not allowed with --step"),
         (("cpu", "--format", "xml"), "argument --format: invalid choice: 'xml'"),
-        (("cpu", "--url", "mysql://user:hunter2@host/x"), "argument --url: MONITOR_HISTORY_URL"),
-        (("cpu", "--url", "sqlite://nowhere"), "argument --url: MONITOR_HISTORY_URL"),
+        (
+            ("cpu", "--url", "mysql://user:hunter2@host/x"),
+            "argument --url: it must be sqlite:///path, postgresql://user@host/database",
+        ),
+        (
+            ("cpu", "--url", "postgresql://user:hunter2@host:x/x"),
+            "argument --url: its port must be a whole number from 1 to 65535",
+        ),
+        (
+            ("cpu", "--url", "sqlite://nowhere"),
+            "argument --url: it must be sqlite:///relative/path or sqlite:////absolute/path",
+        ),
     ],
 )
 def test_a_wrong_argument_is_one_sentence_and_status_2(
@@ -204,6 +215,8 @@ def test_a_wrong_argument_is_one_sentence_and_status_2(
     assert sentence in err
     assert err.count("\n") == 1
     assert "hunter2" not in err
+    assert "MONITOR_HISTORY_URL" not in err
+    assert "secret" not in err
     assert not file.exists()
 
 
@@ -212,7 +225,8 @@ def test_a_wrong_argument_is_one_sentence_and_status_2(
     [
         ("off", "history is kept nowhere: MONITOR_HISTORY_URL is off"),
         ("memory:", "history is kept in memory only"),
-        ("sqlite:////no/such/file.sqlite", "/no/such/file.sqlite cannot be opened"),
+        ("sqlite:////no/such/file.sqlite", "there is no such file as /no/such/file.sqlite"),
+        ("sqlite:////", "/ is a folder"),
     ],
 )
 def test_where_nothing_can_be_read_it_is_one_sentence_and_status_1(
@@ -237,7 +251,27 @@ def test_another_programs_database_is_not_read(say: Say, file: Path) -> None:
 
     status, out, err = say("requests")
     assert (status, out) == (1, "")
+    assert f"{file} is the database of another program; --url or" in err
     assert err.count("\n") == 1
+
+
+def test_what_is_no_database_is_named(say: Say, file: Path) -> None:
+    file.write_bytes(b"no database at all" * 100)
+
+    status, out, err = say("requests")
+    assert (status, out) == (1, "")
+    assert f"the history file {file} is damaged" in err
+
+
+def test_a_question_that_is_made_of_too_much_is_one_sentence(
+    say: Say, past: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MOST_VALUES", 1)
+
+    status, out, err = say("requests", "--endpoint", "/items/{id}", "--from", "-30m")
+    assert (status, out) == (1, "")
+    assert "the question takes more than 1 stored values; allowed: a shorter range" in err
+    assert "names another place" not in err
 
 
 def test_it_reads_while_the_service_runs(say: Say, file: Path) -> None:

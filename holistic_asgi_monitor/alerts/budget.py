@@ -36,9 +36,10 @@ RULES = (
     Rule(HOUR, HOUR / 12, 14.4, Status.CRITICAL),
     Rule(6 * HOUR, HOUR / 2, 6.0, Status.UNHEALTHY),
     Rule(24 * HOUR, 2 * HOUR, 3.0, Status.DEGRADED),
-    Rule(72 * HOUR, 6 * HOUR, 1.0, Status.DEGRADED),
 )
-"""The gravest first: 2 %, 5 % and 10 % of a month's budget, the last one in three days."""
+"""The gravest first: 2 %, 5 % and 10 % of a month's budget."""
+
+_NOW = min(rule.short for rule in RULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,40 +87,62 @@ class Burn:
     sure: bool
 
 
-Read = Callable[[float], Spent | None]
-"""The window of so many seconds; None where numbers do not reach back so far by their nature."""
+Read = Callable[[float], Spent]
+"""The window of so many seconds."""
 
 
-def burning(objective: Objective, read: Read) -> Burn | None:
-    """The gravest rule that fires, else one that may, or None."""
-    found = [burn for rule in RULES if (burn := _burn(rule, objective, read)) is not None]
+def burning(objective: Objective, read: Read, *, known: bool = False) -> Burn | None:
+    """The gravest rule that fires, else one that may, or None.
+
+    Of one that is `known` to burn each rule may, as long as its long window has not been seen.
+    """
+    found = [
+        burn for rule in RULES if (burn := _burn(rule, objective, read, known=known)) is not None
+    ]
     return next((burn for burn in found if burn.sure), found[0] if found else None)
 
 
-def _burn(rule: Rule, objective: Objective, read: Read) -> Burn | None:
-    long, short = read(rule.long), read(rule.short)
+def _threshold(rule: Rule, objective: Objective) -> float:
     # Where much may fail, no factor of it can be reached: half is too much for any promise.
-    threshold = min(rule.factor * objective.allowed, HALF)
-    if long is None or short is None or long.bad < MINIMUM_BAD or short.share <= threshold:
+    return min(rule.factor * objective.allowed, HALF)
+
+
+def _burn(rule: Rule, objective: Objective, read: Read, *, known: bool) -> Burn | None:
+    long, short = read(rule.long), read(rule.short)
+    threshold = _threshold(rule, objective)
+    if long.bad < MINIMUM_BAD or short.share <= threshold:
         return None
     if _share_of_all(long, rule.long) > threshold:
         return Burn(rule, long, sure=True)
-    # Of the slow rules nobody need know for hours, which an all-clear cannot wait for.
-    unseen = long.seconds < rule.long and rule.status > Status.DEGRADED
+    # Of the slow rules nobody need know for hours, which an all-clear cannot wait for, unless it
+    # would be a false one.
+    matters = rule.status > Status.DEGRADED or (known and read(_NOW).share > threshold)
+    unseen = long.seconds < rule.long and matters
     return Burn(rule, long, sure=False) if unseen else None
 
 
-def judged(objective: Objective, read: Read) -> Observation | None:
-    """What is so with an objective now; None where too little has been seen to tell."""
-    burn = burning(objective, read)
-    if burn is not None and not burn.sure:
-        return None
-    if burn is None:
-        if not _is_settled(read):
-            return None
-        spent = read(HOUR) or Spent(0.0, 0, 0)
-        summary = f"{_of(objective, spent, HOUR)}: {objective.budget} lasts"
+def judged(objective: Objective, read: Read, *, known: bool = False) -> Observation | None:
+    """What is so with an objective now; None where too little has been seen to tell.
+
+    One of which something is `known` from before is kept as it is instead, and so it is when
+    the last minutes are well while the longer windows still have in them what was.
+    """
+    burn = burning(objective, read, known=known)
+    if burn is None and _is_settled(read):
+        summary = f"{_of(objective, read(HOUR), HOUR)}: {objective.budget} lasts"
         return Observation(objective.key, Status.HEALTHY, summary, details=_details(objective))
+    if burn is None or not burn.sure:
+        return _kept(objective) if known else None
+    if known and read(_NOW).share <= _threshold(burn.rule, objective):
+        return _kept(objective)
+    return _alarm(objective, burn)
+
+
+def _kept(objective: Objective) -> Observation:
+    return Observation(objective.key, Status.SKIPPED, kept=True)
+
+
+def _alarm(objective: Objective, burn: Burn) -> Observation:
     pace = burn.spent.share / objective.allowed
     return Observation(
         objective.key,
@@ -132,9 +155,7 @@ def judged(objective: Objective, read: Read) -> Observation | None:
 
 def _is_settled(read: Read) -> bool:
     """Whether the shortest window has been seen: before, silence is no good news."""
-    shortest = min(rule.short for rule in RULES)
-    spent = read(shortest)
-    return spent is not None and spent.seconds >= shortest
+    return read(_NOW).seconds >= _NOW
 
 
 def _share_of_all(spent: Spent, seconds: float) -> float:

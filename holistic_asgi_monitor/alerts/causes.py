@@ -1,4 +1,4 @@
-"""Which checks may be why an endpoint fails, so that one cause is one message.
+"""Which checks may be why traffic fails, of an endpoint or the whole: one cause, one message.
 
 Pure: results and observations go in, with the time in monotonic seconds.
 """
@@ -17,10 +17,10 @@ CAUSE_SECONDS = 300.0
 
 
 class Causes:
-    """Remembers which checks failed when an endpoint began to fail.
+    """Remembers which checks failed when an endpoint, or the whole, began to fail.
 
     One that began at most five minutes before it is a cause. While it is in trouble and at least
-    as grave, the endpoint gives no alarm of its own.
+    as grave, that gives no alarm of its own.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Causes:
         return bool(causes) and not any(name in self._troubled for name in causes or ())
 
     def given(self, observations: Sequence[Observation], now: float) -> list[Observation]:
-        """The observations of all endpoints, each with what it depends on by its causes."""
+        """The observations of the traffic, each with what it depends on by its causes."""
         self._of = {each.key: self._causes(each, now) for each in observations}
         self._bad = frozenset(each.key for each in observations if each.severity is not None)
         return [

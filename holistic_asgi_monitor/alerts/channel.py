@@ -20,6 +20,7 @@ LONGEST_BACKOFF = 60.0
 LONGEST_RETRY_AFTER = 300.0
 REFUSED_SECONDS = 3600.0
 DOUBTFUL_TRIES = 2
+DOUBTFUL_SECONDS = 120.0
 MOST_NOTICES = 100
 
 Identity = tuple[object, ...]
@@ -133,6 +134,7 @@ class Channel:
         self._failures = 0
         self._refused = frozenset()
         self._not_before = now + SECONDS_APART
+        self._end_first_holds(now)
         drafts = [letter.draft for letter in letters if letter.draft is not None]
         self._incidents.delivered(self.name, drafts, now)
         for letter in letters:
@@ -155,10 +157,27 @@ class Channel:
         for letter in letters:
             before = self._doubts.get(letter.identity)
             tries = before.tries + 1 if before is not None else 1
-            # After that only a changed state is worth the risk of saying it again, or so long a
-            # time as passes before a reminder.
-            until = now + self._incidents.policy.cooldown if tries >= DOUBTFUL_TRIES else now
-            self._doubts[letter.identity] = Doubt(tries, until)
+            self._doubts[letter.identity] = Doubt(tries, now + self._hold(tries))
+
+    def _hold(self, tries: int) -> float:
+        """How long what was sent so often, and never answered, is not sent again.
+
+        Two minutes after the second time, then twice as long each time, at most a cooldown: not
+        much longer than the trouble has lasted, and not again and again where all has arrived.
+        """
+        if tries < DOUBTFUL_TRIES:
+            return 0.0
+        longest = self._incidents.policy.cooldown
+        return float(min(longest, DOUBTFUL_SECONDS * 2 ** min(tries - DOUBTFUL_TRIES, 10)))
+
+    def _end_first_holds(self, now: float) -> None:
+        """Let go of what is held back for the first time: the notifier is well again.
+
+        Only once: what it never confirms, though it confirms all else, would come with each.
+        """
+        for identity, doubt in self._doubts.items():
+            if doubt.tries == DOUBTFUL_TRIES:
+                self._doubts[identity] = Doubt(doubt.tries, min(doubt.until, now))
 
     def _wait(self, failure: Failure) -> float:
         if failure.retry_after is not None:

@@ -18,6 +18,7 @@ from typing import Any
 from holistic_asgi_monitor.model import Severity, Status
 
 __all__ = (
+    "NO_REQUESTS",
     "Belief",
     "Condition",
     "Incident",
@@ -26,11 +27,14 @@ __all__ = (
     "abandoned",
     "burns",
     "excused",
+    "kept",
     "speaking",
     "step",
 )
 
 UNTOLD_INCIDENTS = 10
+NO_REQUESTS = "no requests any more"
+"""The summary of an end of which nothing good was seen either."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _SEVERITY = {
@@ -46,7 +50,8 @@ class Observation:
     """What one round saw of one key; `summary` is one safe sentence, `details` JSON values.
 
     `depends_on` names the keys without which this one cannot be well: while one of them burns,
-    this one gives no alarm.
+    this one gives no alarm. `kept`: nothing was seen by which it would begin, or be over; an
+    incident that goes on takes over `summary` and `details` where there is a summary.
     """
 
     key: str
@@ -55,6 +60,7 @@ class Observation:
     required: bool = False
     depends_on: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    kept: bool = False
 
     @property
     def severity(self) -> Severity | None:
@@ -113,6 +119,7 @@ class Incident:
 
     `serial` counts the incidents of the key. `by_ratio` says which rule began it, `silent` that
     it has been kept back ever since. One that stands for several has their number in `times`.
+    `worst` is the worst of it, with `worst_summary`; None where that is what it is now.
     """
 
     serial: int
@@ -125,12 +132,20 @@ class Incident:
     by_ratio: bool = False
     silent: bool = True
     times: int = 1
+    worst: Status | None = None
+    worst_summary: str = ""
 
     def seeing(self, observation: Observation) -> Incident:
         """The incident as `observation` shows it, which is bad news."""
         assert observation.severity is not None
+        worst, its_summary = self.worst, self.worst_summary
+        if worst is None:
+            worst, its_summary = self.status, self.summary
+        is_worst = observation.severity >= _SEVERITY[worst]
         return replace(
             self,
+            worst=observation.status if is_worst else worst,
+            worst_summary=observation.summary if is_worst else its_summary,
             severity=observation.severity,
             status=observation.status,
             summary=observation.summary,
@@ -304,6 +319,17 @@ def _judged_flapping(
     elif observation.severity is not None and observation.severity >= flapping.severity:
         flapping = flapping.seeing(observation)
     return replace(condition, opened=opened, flapping=flapping)
+
+
+def kept(before: Condition, observation: Observation, *, now: float) -> Condition:
+    """What is so after a look that showed neither a beginning nor an end."""
+    if before.open is None:
+        return replace(before, bad=0, seen=now)
+    incident = before.open
+    if observation.summary:
+        summary, details = observation.summary, observation.details
+        incident = replace(incident, summary=summary, details=details)
+    return replace(before, seen=now, latest=observation, open=incident)
 
 
 def speaking(condition: Condition) -> Condition:

@@ -21,6 +21,7 @@ from holistic_asgi_monitor.alerts.condition import (
     abandoned,
     burns,
     excused,
+    kept,
     speaking,
     step,
 )
@@ -41,6 +42,7 @@ __all__ = (
 MAX_KEYS = 1000
 RECENT_INCIDENTS = 100
 RESTORED_SECONDS = 600.0
+PART_SECONDS = 300.0
 
 
 class Reason(Enum):
@@ -162,6 +164,9 @@ def _more_of_the_same(
     severity = condition.current.severity
     if severity > told.severity:
         return Reason.ESCALATE
+    if condition.latest is not None and condition.latest.kept:
+        # Nothing bad was seen by which it goes on: that needs no reminder, and is no end.
+        return None
     rested = now - told.last >= policy.cooldown
     if severity < told.severity:
         return Reason.EASE if rested else None
@@ -228,7 +233,7 @@ class Incidents:
         self._forget(now, time)
         self._let_speak(now)
         kept_back = list(self._kept_back(before, now))
-        self._tidy()
+        self._tidy(now)
         return kept_back
 
     def wanted(self, channel: str, now: float) -> list[Draft]:
@@ -256,7 +261,7 @@ class Incidents:
         for draft in drafts:
             self._told[channel][draft.key] = draft.delivered(now)
         self.revision += 1
-        self._tidy()
+        self._tidy(now)
 
     def severity(self, key: str) -> Severity | None:
         """How bad it is with a key now; None where it is well."""
@@ -303,6 +308,9 @@ class Incidents:
     def _observe(self, observation: Observation, now: float, time: datetime) -> None:
         key = observation.key
         known = self._conditions.get(key)
+        if observation.kept:
+            self._keep(known, observation, now)
+            return
         before = known or _WELL
         after = step(before, observation, self.policy, now=now, time=time)
         if self.quiet.active(now):
@@ -316,11 +324,22 @@ class Incidents:
         self._remember(observation, now, well=after.open is None)
         self._become(key, before, after)
 
+    def _keep(self, known: Condition | None, observation: Observation, now: float) -> None:
+        if known is None:
+            return
+        self._remember(observation, now, well=False)
+        self._conditions[observation.key] = kept(known, observation, now=now)
+        if known.current is not None:
+            self._unseen.discard(observation.key)
+
     def _remember(self, observation: Observation, now: float, *, well: bool) -> None:
         """Keep what the grace and the inhibition ask for, also of a key that is well."""
         self._parents.pop(observation.key, None)
-        if observation.depends_on and len(self._parents) < MAX_KEYS:
+        if observation.depends_on:
             self._parents[observation.key] = observation.depends_on
+        if len(self._parents) > MAX_KEYS:
+            # The one that was not observed for the longest time.
+            del self._parents[next(iter(self._parents))]
         if not self._in_grace(now):
             self._well.clear()
         elif well and observation.status is Status.HEALTHY and len(self._well) < MAX_KEYS:
@@ -354,15 +373,20 @@ class Incidents:
             if old.flapping is not None or self._hushed(key, now):
                 yield new.open.severity
 
-    def _tidy(self) -> None:
+    def _tidy(self, now: float) -> None:
         """Let go of what every channel knows."""
         for key, condition in list(self._conditions.items()):
             beliefs = [told.get(key, _UNTOLD) for told in self._told.values()]
             known = min((told.serial for told in beliefs), default=condition.serial)
             untold = tuple(each for each in condition.ended if each.serial > known)
-            kept = self._conditions[key] = replace(condition, ended=untold)
-            if kept.idle and all(told.belief is Belief.CALM for told in beliefs):
+            left = self._conditions[key] = replace(condition, ended=untold)
+            # What depends on it may need a moment longer.
+            over = left.idle and not burns(left, self.policy, now=now)
+            if over and all(told.belief is Belief.CALM for told in beliefs):
                 del self._conditions[key]
+                # What is always well is let go of in each round: through it others depend on more.
+                if left.serial or left.good > 1:
+                    self._parents.pop(key, None)
                 for told_of in self._told.values():
                     told_of.pop(key, None)
 
@@ -381,8 +405,16 @@ class Incidents:
         return (is_kept_back and condition.good > 0) or self._is_inhibited(key, now)
 
     def _is_inhibited(self, key: str, now: float) -> bool:
-        parents = (self._conditions.get(parent) for parent in self._ancestors(key))
-        return any(parent is not None and burns(parent, self.policy, now=now) for parent in parents)
+        return any(self._speaks_for(parent, key, now) for parent in self._ancestors(key))
+
+    def _speaks_for(self, parent: str, key: str, now: float) -> bool:
+        above = self._conditions.get(parent)
+        # One that is silenced tells nobody, of others no more than of itself.
+        if above is None or self.quiet.silences(parent, now):
+            return False
+        if not burns(above, self.policy, now=now):
+            return False
+        return not (key.startswith(f"{parent} ") and _is_graver(self.severity(key), above, now))
 
     def _affected(self) -> dict[str, list[str]]:
         """For each key the ones in trouble that depend on it."""
@@ -407,6 +439,17 @@ class Incidents:
                 found.add(parent)
                 open_ends.extend(self._parents.get(parent, ()))
         return found
+
+
+def _is_graver(part: Severity | None, whole: Condition, now: float) -> bool:
+    """Whether a part of the whole is so much worse that the whole does not speak for it.
+
+    What begins with the whole may only seem so: its numbers take some minutes to rise as far.
+    """
+    if part is None or whole.current is None or part <= whole.current.severity:
+        return False
+    began = whole.opened[0][0] if whole.opened else whole.changed
+    return now - began >= PART_SECONDS
 
 
 def _outline(condition: Condition) -> tuple[object, ...]:

@@ -16,10 +16,11 @@ from holistic_asgi_monitor.alerts.burst import Burst, Pace
 from holistic_asgi_monitor.alerts.causes import Causes
 from holistic_asgi_monitor.alerts.condition import Observation
 from holistic_asgi_monitor.alerts.suffering import FEWEST_REQUESTS, Pain, suffering
+from holistic_asgi_monitor.alerts.verdicts import Known, Minute
 from holistic_asgi_monitor.checks.traffic import TrafficWindow
 from holistic_asgi_monitor.metrics.recent import EndpointLately, Recent, Stretch
 from holistic_asgi_monitor.metrics.series import RequestSeries
-from holistic_asgi_monitor.metrics.windows import WINDOWS, Window, Windows
+from holistic_asgi_monitor.metrics.windows import Window, Windows
 from holistic_asgi_monitor.model import CheckResult
 from holistic_asgi_monitor.settings import Settings
 
@@ -29,7 +30,8 @@ P95 = 0.95
 FEWEST_ERRORS = 5
 FEWEST_CALLS = 3
 HALF_PERCENT = 50.0
-_KEPT_SECONDS = WINDOWS["24h"]
+PATIENT_SECONDS = 900.0
+_EMPTY = TrafficWindow(0, 0, 0, None)
 
 
 class Lookout:
@@ -63,6 +65,7 @@ class Lookout:
         self._pace = Pace()
         self._bad: frozenset[str] = frozenset()
         self._causes = Causes()
+        self._patience: dict[str, float] = {}
         self.restless = False
         """Whether the last look at traffic saw something begin: a second one should come soon."""
 
@@ -86,27 +89,77 @@ class Lookout:
         # What endpoints have in common with the whole is said of it anyway.
         others = {name: each for name, each in results.items() if name != rules.TRAFFIC}
         self._causes.note(others, now)
-        further = list(rules.certificates(results))
+        remembered = frozenset(self._remembered())
+        every = [*observations, *rules.certificates(results, remembered)]
         if rules.TRAFFIC in results:
-            live = await self._endpoints(now) + await self._objectives(now)
-            bad = frozenset(each.key for each in live if each.severity is not None)
-            self.restless = not bad <= self._bad
-            self._bad = bad
-            further += live
-        every = [*observations, *further]
+            # Where it could not be asked, that says nothing of the traffic.
+            asked = "count" in results[rules.TRAFFIC].details
+            every = await self._live(every, remembered, now, asked=asked)
         named = await self._suffering(now) if any(map(_is_bad, every)) else []
         return [rules.explained(each, named) for each in every]
 
-    async def _endpoints(self, now: float) -> list[Observation]:
-        remembered = [key for key in self._remembered() if key.startswith(rules.key_of(""))]
+    async def _live(
+        self,
+        observations: Sequence[Observation],
+        remembered: frozenset[str],
+        now: float,
+        *,
+        asked: bool,
+    ) -> list[Observation]:
+        """The same observations, with what the traffic shows."""
+        checks = [each for each in observations if each.key != rules.TRAFFIC]
+        traffic = [each for each in observations if each.key == rules.TRAFFIC]
+        if asked and (rules.TRAFFIC in remembered or any(map(_is_bad, traffic))):
+            traffic = [self._whole(each, remembered, now) for each in traffic]
+        found = await self._endpoints(remembered, now)
+        self._patience = {key: at for key, at in self._patience.items() if key in remembered}
+        live = found + await self._objectives(remembered, now)
+        bad = frozenset(each.key for each in live if each.severity is not None)
+        self.restless = not bad <= self._bad
+        self._bad = bad
+        # One cause is one message, whether all endpoints together suffer of it or a single one.
+        caused = self._causes.given([*traffic, *found], now)
+        return [*checks, *caused, *live[len(found) :]]
+
+    def _whole(
+        self, observation: Observation, remembered: frozenset[str], now: float
+    ) -> Observation:
+        spans = {seconds: self._windows.window(seconds, now) for seconds in (300.0, 60.0)}
+        lately, latest = spans[300.0], self._timed(spans, self._settings.response_time_ms)[60.0]
+        timed = self._bounds.count(lately.plain)
+        p95_ms = lately.plain_quantile_ms(P95)
+        key = observation.key
+        window = TrafficWindow(lately.count, lately.errors, timed, p95_ms)
+        known = Known(
+            key in remembered,
+            self._is_patient(key, window, now),
+            self._causes.are_over(key),
+        )
+        minute = Minute(spans[60.0].count, spans[60.0].errors, latest.count, latest.bad)
+        return rules.whole(observation, window, minute, self._settings, known)
+
+    def _is_patient(self, key: str, window: TrafficWindow, now: float) -> bool:
+        """Whether it was judged, or was seen to fail, not long ago."""
+        if window.errors or window.count >= self._settings.minimum_requests:
+            self._patience[key] = now
+        return now - self._patience.setdefault(key, now) < PATIENT_SECONDS
+
+    async def _endpoints(self, every: frozenset[str], now: float) -> list[Observation]:
+        remembered = [key for key in every if key.startswith(rules.key_of(""))]
+        # Of one that is known a few requests say something too.
+        fewest = self._settings.minimum_requests
         seen = [
             self._traffic(each)
-            async for each in self._recent.endpoints(now, self._settings.minimum_requests)
-            if self._is_suspect(each.lately) or rules.key_of(each.name) in remembered
+            async for each in self._recent.endpoints(now, 1 if remembered else fewest)
+            if rules.key_of(each.name) in remembered
+            or (each.lately.count >= fewest and self._is_suspect(each.lately))
         ]
         settled = self._recent.is_settled(now)
-        observed = rules.endpoints(seen, remembered, self._settings, settled=settled)
-        return self._causes.given(observed, now)
+        windows = {rules.key_of(each.name): each.window for each in seen}
+        patient = {
+            key for key in remembered if self._is_patient(key, windows.get(key, _EMPTY), now)
+        }
+        return rules.endpoints(seen, remembered, self._settings, settled=settled, patient=patient)
 
     def _is_suspect(self, lately: Stretch) -> bool:
         """Whether it may be bad: a quantile is worked out for few."""
@@ -119,22 +172,24 @@ class Lookout:
             lately.count, lately.errors, lately.timed, lately.quantile_ms(self._bounds, P95)
         )
         latest = each.latest
-        minute = rules.Minute(latest.count, latest.errors, latest.timed, latest.slow)
+        minute = Minute(latest.count, latest.errors, latest.timed, latest.slow)
         cause_over = self._causes.are_over(rules.key_of(each.name))
         return rules.EndpointTraffic(each.name, window, minute, cause_over=cause_over)
 
-    async def _objectives(self, now: float) -> list[Observation]:
+    async def _objectives(self, remembered: frozenset[str], now: float) -> list[Observation]:
         if not self._promised:
             return []
         lengths = {length for rule in budget.RULES for length in (rule.long, rule.short)}
         windows = {}
         for seconds in lengths:
-            # What is longer is not kept in memory, and its rules say nothing.
-            if seconds <= _KEPT_SECONDS:
-                windows[seconds] = self._windows.window(seconds, now)
-                await anyio.lowlevel.checkpoint()
+            windows[seconds] = self._windows.window(seconds, now)
+            await anyio.lowlevel.checkpoint()
         judged = [
-            budget.judged(objective, self._spent(windows, slow_ms).get)
+            budget.judged(
+                objective,
+                self._spent(windows, slow_ms).__getitem__,
+                known=objective.key in remembered,
+            )
             for objective, slow_ms in self._promised
         ]
         return [each for each in judged if each is not None]
@@ -148,6 +203,10 @@ class Lookout:
                 seconds: budget.Spent(window.seconds, window.count, window.errors)
                 for seconds, window in windows.items()
             }
+        return self._timed(windows, slow_ms)
+
+    def _timed(self, windows: Mapping[float, Window], slow_ms: float) -> dict[float, budget.Spent]:
+        """What was slower than so many ms, of what was answered in one piece."""
         slow_from = bisect_left(self._bounds.upper, round(slow_ms * 1e6)) + 1
         return {
             seconds: budget.Spent(

@@ -226,6 +226,8 @@ def _incident(incident: Incident, *, details: bool = True) -> dict[str, Any]:
         "by_ratio": incident.by_ratio,
         "silent": incident.silent,
         "times": incident.times,
+        "worst": incident.worst and incident.worst.value,
+        "worst_summary": incident.worst_summary[:SUMMARY_CHARACTERS],
     }
 
 
@@ -235,13 +237,22 @@ def _incident_from(values: Mapping[str, Any]) -> Incident:
         started_at=_moment(values["started_at"]),
         ended_at=_maybe(values["ended_at"], _moment),
         severity=Severity(values["severity"]),
-        status=Status(values["status"]),
+        status=_bad(values["status"]),
         summary=_text(values["summary"]),
         details=MappingProxyType(dict(values["details"])),
         by_ratio=bool(values["by_ratio"]),
         silent=bool(values["silent"]),
         times=_count(values["times"]),
+        # What an earlier release wrote has neither.
+        worst=_maybe(values.get("worst"), _bad),
+        worst_summary=_text(values.get("worst_summary", "")),
     )
+
+
+def _bad(value: Any) -> Status:
+    status = Status(value)
+    _must(status > Status.HEALTHY)
+    return status
 
 
 def _ended(values: Mapping[str, Any]) -> Incident:

@@ -27,7 +27,7 @@ LONGEST_TITLE = 300
 class Inbox:
     """The messages of the user's own, from any thread, until the loop takes them.
 
-    It lets each pass once in `cooldown` seconds, and keeps the newest ones.
+    It lets each pass once in `cooldown` seconds, and what is worse at once. It keeps the newest.
     """
 
     def __init__(self, cooldown: float) -> None:
@@ -39,10 +39,11 @@ class Inbox:
     def admit(self, alert: Alert, now: float) -> bool:
         """Whether the message may pass now; then it waits to be taken."""
         with self._lock:
-            if now - self._admitted.get(alert.key, -math.inf) < self._cooldown:
+            if any(now - moment < self._cooldown for moment in self._passed(alert)):
                 return False
-            self._admitted.pop(alert.key, None)
-            self._admitted[alert.key] = now
+            mark = _mark(alert.key, alert.severity)
+            self._admitted.pop(mark, None)
+            self._admitted[mark] = now
             if len(self._admitted) > MOST_TITLES:
                 del self._admitted[next(iter(self._admitted))]
             self._waiting.append(alert)
@@ -50,7 +51,7 @@ class Inbox:
 
     @property
     def titles(self) -> dict[str, float]:
-        """When each key passed last, the newest last."""
+        """When each key passed last with each severity, which stands before it; newest last."""
         with self._lock:
             return dict(self._admitted)
 
@@ -59,12 +60,21 @@ class Inbox:
         with self._lock:
             self._admitted = {**titles, **self._admitted}
 
+    def _passed(self, alert: Alert) -> list[float]:
+        """When the same passed last, as grave as this or graver."""
+        marks = [_mark(alert.key, each) for each in Severity if each >= alert.severity]
+        return [self._admitted.get(mark, -math.inf) for mark in marks]
+
     def take(self) -> list[Alert]:
         """The messages that wait, the oldest first."""
         with self._lock:
             taken = list(self._waiting)
             self._waiting.clear()
             return taken
+
+
+def _mark(key: str, severity: Severity) -> str:
+    return f"{severity.value} {key}"
 
 
 def notice_of(

@@ -10,19 +10,20 @@ from dataclasses import dataclass, field, replace
 
 from holistic_asgi_monitor.alerts.budget import Objective
 from holistic_asgi_monitor.alerts.condition import Observation
-from holistic_asgi_monitor.checks.traffic import TrafficWindow, judge_traffic
+from holistic_asgi_monitor.alerts.verdicts import Known, Minute, Verdict, verdict
+from holistic_asgi_monitor.checks.traffic import TrafficWindow
 from holistic_asgi_monitor.model import CheckResult, Status
 from holistic_asgi_monitor.settings import Settings
 
 __all__ = (
     "TRAFFIC",
     "EndpointTraffic",
-    "Minute",
     "certificates",
     "endpoints",
     "explained",
     "key_of",
     "objectives",
+    "whole",
 )
 
 TRAFFIC = "traffic"
@@ -33,21 +34,10 @@ MOST_KEYS = 100
 WARNING_DAYS = 14
 URGENT_DAYS = 3
 LATENCY_PERCENT = 99.0
-CLEAR_TIMES = 5
-CLEAR_SHARE = 0.25
-SLOW_PERCENT = 5.0
+_EMPTY = TrafficWindow(0, 0, 0, None)
+_CERTIFICATE = "certificate "
 _WHOLE_DAYS = "certificate_days_left"
 _EXPIRES = "certificate_expires_at"
-
-
-@dataclass(frozen=True, slots=True)
-class Minute:
-    """The last minute of an endpoint: `slow` of the `timed` requests were above the threshold."""
-
-    count: int = 0
-    errors: int = 0
-    timed: int = 0
-    slow: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +48,7 @@ class EndpointTraffic:
     """
 
     name: str
-    window: TrafficWindow
+    window: TrafficWindow = _EMPTY
     latest: Minute = field(default_factory=Minute)
     cause_over: bool = False
 
@@ -74,85 +64,110 @@ def endpoints(
     settings: Settings,
     *,
     settled: bool,
+    patient: Collection[str] = (),
 ) -> list[Observation]:
     """What is so with single endpoints, by the thresholds of the check `traffic`.
 
     `remembered` are the keys of which something is open: they are observed until it is over, and
     others where they are among the worst, so that there are at most 20 bad ones at a time. Silence
-    of a remembered one is good news only once five minutes have been seen, which is `settled`.
-    What is clearly over for a minute is over, though the five minutes still have it in them.
+    of a remembered one says something only once five minutes have been seen, which is `settled`,
+    and is its end unless it is among the `patient`. What is clearly over for a minute is over,
+    though the five minutes still have it in them.
     """
-    judged = {key_of(each.name): (_judged(each, settings), each.window) for each in seen}
-    known = [
-        _observed(key, judged[key][0])
-        for key in remembered
-        if key in judged and (settled or judged[key][1].count >= settings.minimum_requests)
+    live = {key_of(each.name): each for each in seen}
+    known = {key: live.get(key, EndpointTraffic("")) for key in remembered}
+    if not settled:
+        fewest = settings.minimum_requests
+        live = {key: each for key, each in live.items() if each.window.count >= fewest}
+        known = {key: each for key, each in known.items() if each.window.count >= fewest}
+    judged = {
+        key: verdict(
+            each.window,
+            each.latest,
+            settings,
+            Known(key in known, key in patient, each.cause_over),
+        )
+        for key, each in {**live, **known}.items()
+    }
+    worst = _worst(judged, {**live, **known}, remembered)
+    return [
+        _observed(key, judged[key], told=key in worst)
+        for key in judged
+        if key in known or key in worst
     ]
-    known += [_silent(key) for key in remembered if settled and key not in judged]
-    bad = [key for key, (result, _) in judged.items() if result.status > Status.HEALTHY]
-    bad.sort(key=lambda key: _gravity(key, *judged[key]), reverse=True)
-    room = min(
-        MOST_WORST - sum(each.severity is not None for each in known), MOST_KEYS - len(remembered)
-    )
-    fresh = [key for key in bad if key not in remembered][: max(0, room)]
-    return known + [_observed(key, judged[key][0]) for key in fresh]
 
 
-def _judged(each: EndpointTraffic, settings: Settings) -> CheckResult:
-    result = judge_traffic(
-        each.window,
-        error_rate_percent=settings.error_rate_percent,
-        response_time_ms=settings.response_time_ms,
-        minimum_requests=settings.minimum_requests,
-    )
-    if result.status > Status.HEALTHY and _is_over(each, settings):
-        latest = each.latest
-        summary = f"{latest.errors:,} of {latest.count:,} requests in the last minute failed"
-        return replace(result, status=Status.HEALTHY, message=summary)
-    return result
+def _worst(
+    judged: Mapping[str, Verdict], live: Mapping[str, EndpointTraffic], remembered: Collection[str]
+) -> set[str]:
+    """Those of which it is told that they are bad: the gravest, of these the known ones first."""
+
+    def gravity(key: str) -> tuple[object, ...]:
+        window = live[key].window
+        known = key in remembered
+        return judged[key].status.gravity, known, window.errors, window.p95_ms or 0.0, key
+
+    bad = [key for key, each in judged.items() if each.status > Status.HEALTHY]
+    bad.sort(key=gravity, reverse=True)
+    worst = bad[:MOST_WORST]
+    fresh = [key for key in worst if key not in remembered]
+    return set(worst) - set(fresh[max(0, MOST_KEYS - len(remembered)) :])
 
 
-def _is_over(each: EndpointTraffic, settings: Settings) -> bool:
-    """Whether the last minute alone shows that it is over: many requests, and hardly a bad one.
-
-    By chance a failing endpoint may look well for a while, and nobody should be told of that. Where
-    its cause is over, a minute without a bad request is enough.
-    """
-    latest = each.latest
-    if each.cause_over and not latest.errors and not latest.slow:
-        return True
-    bearable = CLEAR_SHARE * settings.error_rate_percent
-    return (
-        latest.count >= CLEAR_TIMES * settings.minimum_requests
-        and 100 * latest.errors <= bearable * latest.count
-        and 100 * latest.slow <= CLEAR_SHARE * SLOW_PERCENT * latest.timed
-    )
-
-
-def _gravity(key: str, result: CheckResult, window: TrafficWindow) -> tuple[object, ...]:
-    """The order of the worst: how bad, then for how many; the name, so that it is always one."""
-    return result.status.gravity, window.errors, window.p95_ms or 0.0, key
-
-
-def _observed(key: str, result: CheckResult) -> Observation:
+def _observed(key: str, judged: Verdict, *, told: bool) -> Observation:
+    if judged.status > Status.HEALTHY and not told:
+        return Observation(key, Status.SKIPPED, depends_on=(TRAFFIC,), kept=True)
     return Observation(
-        key, result.status, result.message, depends_on=(TRAFFIC,), details=result.details
+        key,
+        judged.status,
+        judged.summary,
+        depends_on=(TRAFFIC,),
+        details=judged.details,
+        kept=judged.kept,
     )
 
 
-def _silent(key: str) -> Observation:
-    return Observation(key, Status.HEALTHY, "too few requests to judge", depends_on=(TRAFFIC,))
+def whole(
+    observation: Observation,
+    window: TrafficWindow,
+    latest: Minute,
+    settings: Settings,
+    known: Known,
+) -> Observation:
+    """What the check `traffic` saw, with what alone opens and ends an incident.
+
+    The report keeps to the thresholds; the alarm does not end at the one at which it began.
+    """
+    judged = verdict(window, latest, settings, known)
+    if observation.status > Status.HEALTHY and judged.status > Status.HEALTHY:
+        return observation
+    if observation.status <= Status.HEALTHY and not known.remembered:
+        return observation
+    return replace(
+        observation,
+        status=judged.status,
+        summary=judged.summary,
+        details=judged.details,
+        kept=judged.kept,
+    )
 
 
-def certificates(results: Mapping[str, CheckResult]) -> Iterator[Observation]:
-    """What is so with the certificates that checks saw: bad news below 14 days and below 3."""
+def certificates(
+    results: Mapping[str, CheckResult], remembered: Collection[str] = ()
+) -> Iterator[Observation]:
+    """What is so with the certificates that checks saw: bad news below 14 days and below 3.
+
+    One that is `remembered` is kept as it is where its check saw none this time.
+    """
     for name, result in results.items():
         days = result.details.get(_WHOLE_DAYS)
         if not isinstance(days, int):
+            if f"{_CERTIFICATE}{name}" in remembered:
+                yield Observation(f"{_CERTIFICATE}{name}", Status.SKIPPED, kept=True)
             continue
         expires = str(result.details.get(_EXPIRES, ""))
         yield Observation(
-            f"certificate {name}",
+            f"{_CERTIFICATE}{name}",
             _certificate_status(days),
             f"the certificate of {name} {_expiring(days)}{_on(expires)}",
             details={_EXPIRES: expires} if expires else {},

@@ -7,7 +7,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from holistic_asgi_monitor.alerts.condition import Condition, Incident
+from holistic_asgi_monitor.alerts.condition import NO_REQUESTS, Condition, Incident
 from holistic_asgi_monitor.alerts.incidents import Draft, Reason
 from holistic_asgi_monitor.model import Alert, AlertState, Severity, Status
 
@@ -80,19 +80,25 @@ def _remarks(draft: Draft, incident: Incident) -> Iterator[tuple[str, Any]]:
 
 def _cleared(draft: Draft) -> Alert:
     last, latest = draft.condition.last, draft.condition.latest
-    gone = latest is None or latest.status is Status.SKIPPED
     details = {} if last is None else {"was": _state_and_summary(last)}
     return Alert(
         key=draft.key,
         severity=draft.severity,
         state=AlertState.RESOLVED,
-        title=f"{draft.key} {'is no longer checked' if gone else 'is healthy again'}",
+        title=f"{draft.key} {_ending(draft.condition)}",
         summary="" if latest is None else latest.summary,
         started_at=_beginning(draft),
         ended_at=None if last is None else last.ended_at,
         details=MappingProxyType(details),
         reason=draft.reason.value,
     )
+
+
+def _ending(condition: Condition) -> str:
+    now = _now(condition)
+    if now == "healthy":
+        return "is healthy again"
+    return f"has {now}" if now == NO_REQUESTS else f"is {now}"
 
 
 def _beginning(draft: Draft) -> datetime:
@@ -126,13 +132,17 @@ def _went(incidents: Sequence[Incident]) -> str:
 
 def _now(condition: Condition) -> str:
     latest = condition.latest
-    if latest is None or latest.status is Status.SKIPPED:
-        return "no longer checked"
-    return "healthy"
+    if latest is not None and latest.status is not Status.SKIPPED:
+        return "healthy"
+    has_none = latest is not None and latest.summary == NO_REQUESTS
+    return NO_REQUESTS if has_none else "no longer checked"
 
 
 def _state_and_summary(incident: Incident) -> str:
-    return f"{incident.status.value}: {incident.summary}".removesuffix(": ")
+    """The worst of it: the last may have been half an end."""
+    if incident.worst is None:
+        return f"{incident.status.value}: {incident.summary}".removesuffix(": ")
+    return f"{incident.worst.value}: {incident.worst_summary}".removesuffix(": ")
 
 
 def _period(start: datetime, end: datetime) -> str:

@@ -21,8 +21,11 @@ from holistic_asgi_monitor.cli.tables import (
     trend_json,
     trend_table,
 )
+from holistic_asgi_monitor.history.bounds import TooMuchError
 from holistic_asgi_monitor.history.off import Off
 from holistic_asgi_monitor.history.opening import to_store
+from holistic_asgi_monitor.history.sqlite import SQLite
+from holistic_asgi_monitor.history.sqlite.looking import fault_of
 from holistic_asgi_monitor.history.store import Store, StoreError
 from holistic_asgi_monitor.model import ConfigurationError
 from holistic_asgi_monitor.settings import Settings
@@ -48,6 +51,7 @@ _PARAMETERS = {
     "step": ("SECONDS", "the length of a step (default: 300)"),
 }
 _OF_A_TREND = ("method", "endpoint")
+_ANOTHER = "--url or MONITOR_HISTORY_URL names another place"
 
 
 def add_to(add_command: AddCommand) -> None:
@@ -85,7 +89,10 @@ def add_to(add_command: AddCommand) -> None:
 
 def _history(arguments: argparse.Namespace) -> int:
     store = _store(arguments)
-    text = anyio.run(partial(_read, store, _work(arguments, Stored(store, time.time))))
+    work = _work(arguments, Stored(store, time.time))
+    if isinstance(store, SQLite) and store.path and (fault := fault_of(store.path)):
+        raise CannotRunError(f"{fault}; {_ANOTHER}")
+    text = anyio.run(partial(_read, store, work))
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(drawable(text, encoding).encode(encoding, "replace").decode(encoding))
     sys.stdout.flush()
@@ -100,11 +107,11 @@ def _store(arguments: argparse.Namespace) -> Store:
         try:
             store = to_store(replace(settings, history_url=arguments.url))
         except ConfigurationError as error:
-            raise WrongArgumentError(f"argument --url: {error}".rstrip(".")) from None
+            # It begins with the setting, which is not what was wrong here.
+            allowed = str(error).partition(": ")[2] or str(error)
+            raise WrongArgumentError(f"argument --url: {allowed}".rstrip(".")) from None
     if isinstance(store, Off) or "in memory" in store.describe():
-        raise CannotRunError(
-            f"history is kept {store.describe()}; --url or MONITOR_HISTORY_URL names another place"
-        )
+        raise CannotRunError(f"history is kept {store.describe()}; {_ANOTHER}")
     return store
 
 
@@ -133,8 +140,10 @@ def _written(name: str) -> str:
 async def _read(store: Store, work: Callable[[], Awaitable[str]]) -> str:
     try:
         return await work()
+    except TooMuchError as error:
+        raise CannotRunError(str(error)) from None
     except StoreError as error:
-        raise CannotRunError(f"{error}; --url or MONITOR_HISTORY_URL names another place") from None
+        raise CannotRunError(f"{error}; {_ANOTHER}") from None
     finally:
         await store.close()
 

@@ -18,9 +18,11 @@ Nothing at all is no bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
+from holistic_asgi_monitor.history.store import StoreError
 from holistic_asgi_monitor.history.values import Packed, Sum, Value
-from holistic_asgi_monitor.model import MonitorError
+from holistic_asgi_monitor.metrics.latency import LAST
 
 __all__ = ("CodecError", "add_encoded", "add_packed", "encode", "pack")
 
@@ -30,11 +32,14 @@ ORIGIN = -1024
 _DIGITS = "0123456789abcdef"
 _VALUES = bytes.maketrans(_DIGITS.encode(), bytes(range(16)))
 _THREE, _MANY, _FAR, _ANY = 12, 13, 14, 15
+HIGHEST = LAST + 1
+"""The index of the longest durations."""
+_DAMAGES = (IndexError, StopIteration, UnicodeDecodeError)
 LARGEST = 2**63 - 1
 """What a database can hold."""
 
 
-class CodecError(MonitorError):
+class CodecError(StoreError):
     """Stored bytes that this version cannot read."""
 
 
@@ -49,14 +54,18 @@ def encode(value: Value | Sum) -> bytes:
 
 
 def add_encoded(into: Sum, body: bytes) -> None:
-    """Add the cells and further counts in `body`; CodecError where they cannot be read."""
+    """Add the cells and further counts in `body`; CodecError where they cannot be read.
+
+    Then nothing is added.
+    """
     if not body:
         return
     if body[0] != VERSION:
         raise CodecError(f"history holds values of format {body[0]}; known is {VERSION}")
     try:
         _add_cells(into.cells, body, _add_extra(into, body))
-    except (IndexError, StopIteration, UnicodeDecodeError):
+    except _DAMAGES:
+        _take_back(into, body)
         raise CodecError("history holds a value that is cut off or damaged") from None
 
 
@@ -142,6 +151,21 @@ def _add_extra(into: Sum, body: bytes) -> int:
     return place
 
 
+def _take_back(into: Sum, body: bytes) -> None:
+    """Take back what a damaged body has added up to its damage."""
+    part = Sum()
+    with suppress(*_DAMAGES):
+        _add_cells(part.cells, body, _add_extra(part, body))
+    for index, count in part.cells.items():
+        into.cells[index] -= count
+        if not into.cells[index]:
+            del into.cells[index]
+    for name, count in part.extra.items():
+        into.extra[name] -= count
+        if not into.extra[name]:
+            del into.extra[name]
+
+
 def _take(body: bytes, place: int) -> tuple[int, int]:
     """The number at `place`, and the place after it."""
     number = shift = 0
@@ -174,13 +198,15 @@ def _add_cells(cells: dict[int, int], body: bytes, place: int) -> None:
         elif digit == _FAR:
             first = next(digits, None)
             if first is None:
-                return
+                break
             index += 9 + _number(digits, first)
             count = 1
         else:
             index += 1 + _number(digits, next(digits))
             count = 1 + _number(digits, next(digits))
         cells[index] = get(index, 0) + count
+    if index > HIGHEST:
+        raise IndexError
 
 
 def _number(digits: Iterator[int], digit: int) -> int:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
-from holistic_asgi_monitor.history.codec import add_encoded, add_packed
+from holistic_asgi_monitor.history.codec import CodecError, add_encoded, add_packed
 from holistic_asgi_monitor.history.store import Answer, Query
 from holistic_asgi_monitor.history.tiers import FINEST, ROLLED, Plan, Tier
-from holistic_asgi_monitor.history.values import Row, Series, Sum, Value
+from holistic_asgi_monitor.history.values import Row, Series, Sum
 
-__all__ = ("Gathering", "Stored", "gathered", "give_way", "joined", "matching", "rolled")
-
+__all__ = (
+    "Gathering",
+    "Joining",
+    "Stored",
+    "Unreadable",
+    "gathered",
+    "give_way",
+    "matching",
+    "rolled",
+)
 
 T = TypeVar("T")
 AT_ONCE = 48
@@ -32,11 +40,31 @@ class Stored(NamedTuple):
     peak: int
     body: bytes | None
 
-    def add_to(self, into: Sum) -> None:
-        """Add this value; a body that was not read is left out."""
-        into.add_numbers(self.counted, self.errors, self.total, self.peak)
+    def add_to(self, into: Sum) -> bool:
+        """Add this value, all of it or nothing; whether it could be read.
+
+        A body that was not asked for is left out.
+        """
         if self.body:
-            add_encoded(into, self.body)
+            try:
+                add_encoded(into, self.body)
+            except CodecError:
+                return False
+        into.add_numbers(self.counted, self.errors, self.total, self.peak)
+        return True
+
+
+@dataclass(slots=True)
+class Unreadable:
+    """How many values could not be read, and were left out."""
+
+    count: int = 0
+
+    def add(self, stored: Stored, into: Sum) -> bool:
+        """Add a value, or count it here; whether it could be read."""
+        readable = stored.add_to(into)
+        self.count += not readable
+        return readable
 
 
 class Gathering:
@@ -51,14 +79,12 @@ class Gathering:
         """The group that a series with these labels belongs to."""
         return tuple(labels[position] for position in self._positions)
 
-    def sum(self, group: tuple[str, ...], time: int) -> Sum:
-        """Where a value of this group and time is added."""
-        stretches = self._groups.setdefault(group, {})
-        start = self._plan.stretch(time)
-        found = stretches.get(start)
-        if found is None:
-            found = stretches[start] = Sum()
-        return found
+    def add(self, group: tuple[str, ...], stored: Stored) -> None:
+        """Add a stored value; one that cannot be read is left out, and makes no stretch."""
+        start = self._plan.stretch(stored.time)
+        sum_ = self._groups.get(group, {}).get(start) or Sum()
+        if stored.add_to(sum_):
+            self._groups.setdefault(group, {})[start] = sum_
 
     def answer(self) -> Answer:
         """The answer as it stands."""
@@ -76,42 +102,69 @@ def gathered(
     gathering = Gathering(query, plan)
     groups = {number: gathering.group(series.labels) for number, series in known.items()}
     for stored in _giving_way(found):
-        stored.add_to(gathering.sum(groups[stored.series], stored.time))
+        gathering.add(groups[stored.series], stored)
     return gathering.answer()
 
 
-def joined(query: Query, answer: Answer, rows: Iterable[Row]) -> Answer:
-    """The answer of a store, with rows that belong into it and are not in the store yet."""
-    chosen = Plan(FINEST, answer.start, answer.end, answer.step)
-    gathering = Gathering(query, chosen)
-    changed: dict[tuple[str, ...], dict[int, Value]] = {}
-    for row in rows:
-        group, start = gathering.group(row.series.labels), chosen.stretch(row.time)
-        stretches = changed.get(group)
-        if stretches is None:
-            stretches = changed[group] = {**answer.groups.get(group, {})}
-        sum_ = Sum.of([stretches[start]] if start in stretches else [])
+class Joining:
+    """The answer of a store, on the way to holding what is not in the store yet as well."""
+
+    def __init__(self, query: Query, answer: Answer) -> None:
+        self._query = query
+        self._answer = answer
+        self._plan = Plan(FINEST, answer.start, answer.end, answer.step)
+        self._gathering = Gathering(query, self._plan)
+        self._changed: dict[tuple[str, ...], dict[int, Sum]] = {}
+
+    def add(self, row: Row) -> None:
+        """Add a row, where it belongs into the answer."""
+        answer = self._answer
+        if not (answer.start <= row.time < answer.end and matching(self._query, row.series)):
+            return
+        group, start = self._gathering.group(row.series.labels), self._plan.stretch(row.time)
+        sums = self._changed.setdefault(group, {})
+        sum_ = sums.get(start)
+        if sum_ is None:
+            there = answer.groups.get(group, {}).get(start)
+            sum_ = sums[start] = Sum.of([] if there is None else [there])
         add_packed(sum_, row.packed)
-        stretches[start] = sum_.value()
-    ordered = {group: dict(sorted(stretches.items())) for group, stretches in changed.items()}
-    return replace(answer, groups={**answer.groups, **ordered})
+
+    def merged(self) -> Iterator[Answer]:
+        """The answer, again and again: each time with one more group, at last with all."""
+        groups = dict(self._answer.groups)
+        answer = replace(self._answer, groups=groups)
+        yield answer
+        for group, sums in self._changed.items():
+            stretches = {**groups.get(group, {})}
+            stretches.update((start, sum_.value()) for start, sum_ in sums.items())
+            # Nearly in order already, which makes this quick.
+            groups[group] = dict(sorted(stretches.items()))
+            yield answer
 
 
 def matching(query: Query, series: Series) -> bool:
     """Whether a query asks for a series."""
     if series.kind is not query.kind:
         return False
-    labels = dict(zip(series.kind.labels, series.labels, strict=True))
-    return all(labels[name] == wanted for name, wanted in query.where.items())
+    names = series.kind.labels
+    return all(series.labels[names.index(name)] == wanted for name, wanted in query.where.items())
 
 
-def rolled(found: Iterable[Stored]) -> dict[Tier, dict[tuple[int, int], Sum]]:
-    """What the values add to each coarser tier, by series and time."""
+def rolled(
+    found: Iterable[Stored], unreadable: Unreadable | None = None
+) -> dict[Tier, dict[tuple[int, int], Sum]]:
+    """What the values add to each coarser tier, by series and time.
+
+    What cannot be read is left out, and counted in `unreadable`.
+    """
+    counted = Unreadable() if unreadable is None else unreadable
     sums: dict[Tier, dict[tuple[int, int], Sum]] = {tier: {} for tier in ROLLED}
     finest = sums[ROLLED[0]]
     for stored in _giving_way(found):
         place = (stored.series, ROLLED[0].floor(stored.time))
-        stored.add_to(finest.setdefault(place, Sum()))
+        sum_ = finest.get(place) or Sum()
+        if counted.add(stored, sum_):
+            finest[place] = sum_
     for tier in ROLLED[1:]:
         for (series, time_), sum_ in _giving_way(finest.items()):
             sums[tier].setdefault((series, tier.floor(time_)), Sum()).add(sum_)

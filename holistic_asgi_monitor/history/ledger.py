@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from holistic_asgi_monitor.history.codec import pack
 from holistic_asgi_monitor.history.store import UsersSeen
 from holistic_asgi_monitor.history.values import Kind, Row, Series, Sum, Value
 from holistic_asgi_monitor.metrics.latency import exponent
+from holistic_asgi_monitor.metrics.text import safe_label
 from holistic_asgi_monitor.model import CheckResult, Status
 
 __all__ = ("Ledger", "seen_on")
@@ -73,17 +74,18 @@ class Ledger:
     ) -> None:
         """One call of a model: what it cost in nano-dollars, None where it has no price.
 
-        `tokens` are counts of `input`, `output`, `cached` and `reasoning`.
+        `tokens` are counts of `input`, `output`, `cached` and `reasoning`; less than 0 is none.
         """
-        extra = {**tokens, f"status:{status}": 1, **({"unpriced": 1} if nano_usd is None else {})}
+        counted = {kind: count for kind, count in tokens.items() if count > 0}
+        extra = {**counted, f"status:{status}": 1, **({"unpriced": 1} if nano_usd is None else {})}
         self.add(
-            Series(Kind.SPEND, (model, endpoint, feature)),
-            Value(1, int(status != "success"), nano_usd or 0, extra=extra),
+            Series(Kind.SPEND, tuple(map(safe_label, (model, endpoint, feature)))),
+            Value(1, int(status != "success"), max(0, nano_usd or 0), extra=extra),
         )
 
     def note_feature(self, feature: str, uses: int = 1) -> None:
         """Uses of a feature."""
-        self.add(Series(Kind.FEATURES, (feature,)), Value(count=uses))
+        self.add(Series(Kind.FEATURES, (safe_label(feature),)), Value(count=uses))
 
     def note_user(self, user: bytes, feature: str = "") -> None:
         """Somebody was there, or used a feature; `user` is the keyed hash of the id."""
@@ -93,14 +95,20 @@ class Ledger:
     def look(self, minute: int, wanted: Callable[[Series], bool]) -> Iterator[Row]:
         """What there is now of the series that are wanted, as rows of a minute; it stays."""
         with self._lock:
-            sums = {series: sum_ for series, sum_ in self._sums.items() if wanted(series)}
-        return self._rows(sums, minute)
+            sums = list(self._sums.items())
+        return self._rows(sums, minute, wanted)
 
-    def _rows(self, sums: Mapping[Series, Sum], minute: int) -> Iterator[Row]:
-        for series, sum_ in sums.items():
-            with self._lock:
-                packed = pack(sum_)
-            yield Row(series, minute, packed)
+    def _rows(
+        self, sums: Iterable[tuple[Series, Sum]], minute: int, wanted: Callable[[Series], bool]
+    ) -> Iterator[Row]:
+        for series, sum_ in sums:
+            if wanted(series):
+                with self._lock:
+                    packed = pack(sum_)
+                yield Row(series, minute, packed)
+
+    def __len__(self) -> int:
+        return len(self._sums)
 
     def take(self) -> tuple[dict[Series, Sum], dict[str, set[bytes]]]:
         """What there is: the sums, and the users by feature. The ledger is empty afterwards."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -18,6 +19,8 @@ from holistic_asgi_monitor.settings import Settings
 __all__ = ("default_path", "spare_store", "to_store")
 
 MOST_MEMORY_MB = 64
+LONGEST_NAME, HASH_LENGTH = 100, 12
+"""In letters: file systems take 255, and others are made of it."""
 
 
 def to_store(settings: Settings, environ: Mapping[str, str] | None = None) -> Store:
@@ -54,6 +57,9 @@ def default_path(service: str, environ: Mapping[str, str]) -> Path | None:
             return None
         folder = Path(home) / ".local" / "state"
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", service).strip("-.") or "app"
+    if len(name) > LONGEST_NAME:
+        ending = sha256(service.encode("utf-8", "backslashreplace")).hexdigest()[:HASH_LENGTH]
+        name = f"{name[: LONGEST_NAME - HASH_LENGTH - 1]}-{ending}"
     return folder / "holistic-asgi-monitor" / f"{name}.sqlite"
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from holistic_asgi_monitor.history.store import Batch
-from holistic_asgi_monitor.history.values import Row
 
 __all__ = ("Pending",)
 
@@ -23,12 +23,31 @@ class Pending:
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most = most_bytes
         self._batches: deque[Batch] = deque()
+        self._watching: list[list[Batch]] = []
         self.bytes = 0
         self.dropped = 0
-        self.done = 0
 
     def __len__(self) -> int:
         return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._batches)
+
+    @property
+    def rows(self) -> int:
+        """How many rows are still to be written."""
+        return sum(len(batch.rows) for batch in self._batches)
+
+    @contextmanager
+    def watched(self) -> Iterator[list[Batch]]:
+        """The batches that are written from here on, until the block is left."""
+        written: list[Batch] = []
+        self._watching.append(written)
+        try:
+            yield written
+        finally:
+            # By identity: lists of others may be equal.
+            self._watching = [each for each in self._watching if each is not written]
 
     def add(self, batch: Batch) -> None:
         """Add a batch; at least the newest is always kept."""
@@ -43,18 +62,19 @@ class Pending:
 
     def written(self, batch: Batch) -> None:
         """The batch is in the store."""
-        self._remove(batch)
-        self.done += 1
+        if self._remove(batch):
+            for written in self._watching:
+                written.append(batch)
 
     def drop(self, batch: Batch) -> None:
         """The batch will never be written."""
         if self._remove(batch):
             self.dropped += len(batch.rows)
 
-    def rows(self) -> Iterator[Row]:
-        """Every row that is still to be written."""
-        for batch in list(self._batches):
-            yield from batch.rows
+    def clear(self) -> None:
+        """Forget everything: somebody else will write it."""
+        self._batches.clear()
+        self.bytes = 0
 
     def _remove(self, batch: Batch) -> bool:
         # It may have been dropped while it was being written.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from uuid import uuid4
 
 import anyio
@@ -15,13 +17,14 @@ import anyio.lowlevel
 
 from holistic_asgi_monitor.failures import described
 from holistic_asgi_monitor.history.codec import pack
-from holistic_asgi_monitor.history.gathering import joined, matching
+from holistic_asgi_monitor.history.gathering import Joining, matching
 from holistic_asgi_monitor.history.ledger import Ledger, seen_on
 from holistic_asgi_monitor.history.pending import Pending
 from holistic_asgi_monitor.history.requests import RequestGains
 from holistic_asgi_monitor.history.store import (
     Answer,
     Batch,
+    Ours,
     Query,
     Store,
     StoreError,
@@ -39,9 +42,7 @@ _logger = logging.getLogger("holistic_asgi_monitor")
 
 BATCHES_AT_ONCE = 50
 ROWS_AT_ONCE = 20
-FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 CLOSE_SECONDS = 3.0
-ATTEMPTS = 3
 
 
 @dataclass(slots=True)
@@ -90,18 +91,27 @@ class Recorder:
         self._clock = clock
         self._time = WallClock(clock, wall)
         self._pending = Pending() if pending is None else pending
-        self._trouble = Trouble()
-        self._run = uuid4().hex
+        self._writing_trouble = Trouble(
+            "History cannot be written now, and its numbers are kept in memory",
+            "History is written again",
+        )
+        self._upkeep_trouble = Trouble(
+            "Older history cannot be summed up and cleared away now, and waits",
+            "Older history is summed up and cleared away again",
+        )
+        self._pid = 0
+        self._run = ""
         self._batches = 0
         self._closing: tuple[tuple[Series, int, Sum], ...] = ()
         self._opened = False
+        self._ended = False
+        self._visitors = 0
         self._announced = ""
         self._behind = False
+        self._unreadable = False
         self._began = self._time.now()
         self._flushed = self._began
         self._tended = self._began
-        self._not_before = 0.0
-        self._pause = FIRST_PAUSE
         self._writing = anyio.Lock()
 
     @property
@@ -111,80 +121,138 @@ class Recorder:
 
     async def step(self) -> None:
         """Do what is due: close the minute, write, look after the store. Never raises for those."""
-        if not self._opened and self._may_try():
-            await self._try(self._open, proves=False)
+        self._ended = False
+        await self._settle_in()
+        writing = self._writing_trouble
+        if not self._opened and writing.may_try(self._clock()):
+            await self._try(self._open, writing, proves=False)
         now = self.now
         if _passed(self._began, now, min(float(MINUTE), self._flush_seconds)):
             await self._close_minute(now)
         if not self._opened:
             return
-        if _passed(self._flushed, now, self._flush_seconds) and self._may_try():
+        if _passed(self._flushed, now, self._flush_seconds) and writing.may_try(self._clock()):
             await self._flush(now)
-        if _passed(self._tended, now - GRACE_SECONDS, WINDOW) and self._may_try():
+        if self._opened and _passed(self._tended, now - GRACE_SECONDS, WINDOW):
             await self._tend(now)
+
+    async def _settle_in(self) -> None:
+        """Begin a run of our own: at first, and where this is the child of a process that lived.
+
+        What was counted in a parent is its own to write.
+        """
+        pid, before = os.getpid(), self._pid
+        if pid == before:
+            return
+        self._pid, self._run, self._batches = pid, uuid4().hex, 0
+        if before:
+            self._opened, self._closing, self._writing = False, (), anyio.Lock()
+            self._pending.clear()
+            await self._gains.tell(self.ledger.add)
+            self.ledger.take()
 
     async def read(self, query: Query) -> Answer:
         """Answer a query, with what is not written yet; `StoreError` where the store cannot."""
-        if not self._opened:
-            await self._open()
-        # First: from the store's answer on, nothing may move until it is known what it lacks.
-        await self._gains.tell(self.ledger.add)
-        for _ in range(ATTEMPTS):
-            done = self._pending.done
-            answer = await self.store.read(query, self.now)
-            if done == self._pending.done:
-                break
-            # A batch went from us into the store meanwhile, and might be missing or counted twice.
-        if not self.store.writable or query.instance not in {None, self._instance}:
-            return answer
-        rows = self._unwritten(query, answer)
-        while some := list(islice(rows, ROWS_AT_ONCE)):
-            answer = joined(query, answer, some)
+        async with self._visit() as store:
+            if not store.writable or query.instance not in {None, self._instance}:
+                return await store.read(query, self.now)
+            # First: what it moves must not move between the store's answer and the rest.
+            await self._gains.tell(self.ledger.add)
+            waiting = self._pending.first()
+            first = self._batches if waiting is None else waiting.number
+            with self._pending.watched() as meanwhile:
+                asked = replace(query, ours=Ours(self._run, first))
+                answer = await store.read(asked, self.now)
+                # At one moment: what was on its way then is in one of these, once.
+                batches = [*meanwhile, *self._pending]
+                lacking = self._lacking(query, answer.written, batches)
+        joining = Joining(query, answer)
+        for number, row in enumerate(lacking):
+            if number % ROWS_AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
+            joining.add(row)
+        for joined in joining.merged():
+            # A group alone may have thousands of stretches.
             await anyio.lowlevel.checkpoint()
+            answer = joined
         return answer
 
-    def _unwritten(self, query: Query, answer: Answer) -> Iterator[Row]:
-        """What is not in the store, and belongs into the answer."""
+    def _lacking(
+        self, query: Query, written: frozenset[int], batches: list[Batch]
+    ) -> Iterator[Row]:
+        """What the store does not hold yet; most of it may not belong into the answer."""
         minute = int(self._began // MINUTE) * MINUTE
-        rows = [row for row in self._pending.rows() if matching(query, row.series)]
-        rows += [
+        pending = (row for each in batches if each.number not in written for row in each.rows)
+        closing = (
             Row(series, closing, pack(sum_))
             for series, closing, sum_ in self._closing
             if matching(query, series)
-        ]
-        look = self.ledger.look(minute, partial(matching, query))
-        return (row for row in chain(rows, look) if answer.start <= row.time < answer.end)
+        )
+        return chain(pending, closing, self.ledger.look(minute, partial(matching, query)))
 
     async def users_by_day(self, start: int, end: int, feature: str = "") -> Mapping[int, int]:
         """How many different users there were on each UTC day that had any, as was written."""
-        if not self._opened:
-            await self._open()
-        return await self.store.users_by_day(start, end, feature)
+        async with self._visit() as store:
+            return await store.users_by_day(start, end, feature)
 
     async def get_state(self, key: str) -> str | None:
         """The text kept under a key; `StoreError` where the store cannot be read."""
-        if not self._opened:
-            await self._open()
-        return await self.store.get_state(key)
+        async with self._visit() as store:
+            return await store.get_state(key)
 
     async def put_state(self, key: str, text: str) -> None:
         """Keep a text under a key, where anything may be written; `StoreError` if that fails."""
-        if not self._opened:
-            await self._open()
-        if self.store.writable:
-            await self.store.put_state(key, text, self.now)
+        async with self._visit() as store:
+            if store.writable:
+                await store.put_state(key, text, self.now)
 
     async def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Write what there is, within `seconds`, and close the store."""
+        """Write what there is, within `seconds`, and close the store.
+
+        What could not be written is said, once. A question that comes later opens the store for
+        itself; the next step begins another life.
+        """
+        self._ended = True
         with anyio.move_on_after(seconds, shield=True):
-            if not self._opened:
-                await self._try(self._open, proves=False)
+            await self._settle_in()
             await self._close_minute(self.now)
-            if self._opened:
-                await self._flush(self.now)
-        with anyio.move_on_after(seconds, shield=True):
-            await self._try(self.store.close)
+            await self._write_the_last()
+        lost = self._pending.rows + len(self.ledger)
+        if lost:
+            _logger.warning(
+                "The end came before all history was written: %d values are lost with the process",
+                lost,
+            )
+        await self._shut(seconds)
+
+    async def _write_the_last(self) -> None:
+        if not self._opened and len(self._pending):
+            await self._try(self._open, self._writing_trouble, proves=False)
+        while self._opened and len(self._pending) and await self._flush(self.now):
+            pass
+
+    async def _shut(self, seconds: float) -> None:
+        """Close the store, whatever it says."""
         self._opened = False
+        with anyio.move_on_after(seconds, shield=True):
+            try:
+                await self.store.close()
+            except Exception as error:
+                _logger.warning("History could not be closed in order: %s", described(error))
+
+    @asynccontextmanager
+    async def _visit(self) -> AsyncIterator[Store]:
+        """The store, open; after the end for as long as it is needed, since nobody closes it."""
+        self._visitors += 1
+        try:
+            await self._settle_in()
+            if not self._opened:
+                await self._open()
+            yield self.store
+        finally:
+            self._visitors -= 1
+            if self._ended and not self._visitors:
+                await self._shut(CLOSE_SECONDS)
 
     async def _open(self) -> None:
         async with self._writing:
@@ -194,6 +262,8 @@ class Recorder:
                 await self.store.open()
             except UnusableStoreError as error:
                 _logger.warning("History cannot be kept %s: %s", self.store.describe(), error)
+                # It may have threads already.
+                await self._shut(CLOSE_SECONDS)
                 self.store = self._spare()
                 await self.store.open()
             self._opened = True
@@ -236,14 +306,17 @@ class Recorder:
         self._pending.add(batch)
         self._count(before)
 
-    async def _flush(self, now: float) -> None:
-        """Write what waits."""
+    async def _flush(self, now: float) -> bool:
+        """Write what waits; whether that could be done."""
         began = self._clock()
-        if await self._try(self._write_all):
+        some = bool(len(self._pending))
+        done = await self._try(self._write_all, self._writing_trouble, proves=some)
+        if done:
             self.tally.flush_seconds = self._clock() - began
             # What is left is written with the next step.
             self._flushed = now if not len(self._pending) else self._flushed
         self.tally.pending = len(self._pending)
+        return done
 
     async def _write_all(self) -> None:
         async with self._writing:
@@ -273,7 +346,10 @@ class Recorder:
         self.tally.pending = len(self._pending)
 
     async def _tend(self, now: float) -> None:
-        if await self._try(self._maintain) and not self._behind:
+        trouble = self._upkeep_trouble
+        if not trouble.may_try(self._clock()):
+            return
+        if await self._try(self._maintain, trouble) and not self._behind:
             self._tended = now - GRACE_SECONDS
 
     async def _maintain(self) -> None:
@@ -282,8 +358,20 @@ class Recorder:
             self.tally.bytes = done.bytes
             # After a long outage there is more to roll up than one step does.
             self._behind = done.rolled >= WINDOWS_AT_ONCE
+            self._count_unreadable(done.unreadable)
 
-    async def _try(self, work: Callable[[], Awaitable[None]], *, proves: bool = True) -> bool:
+    def _count_unreadable(self, count: int) -> None:
+        self.tally.dropped += count
+        if count and not self._unreadable:
+            self._unreadable = True
+            _logger.warning(
+                "Some values cannot be read, and are left out of the history that is kept %s",
+                self.store.describe(),
+            )
+
+    async def _try(
+        self, work: Callable[[], Awaitable[None]], trouble: Trouble, *, proves: bool = True
+    ) -> bool:
         """Whether it could be done; what kept it from that is said once.
 
         `proves` says whether a success means that the trouble is over.
@@ -293,17 +381,11 @@ class Recorder:
         except Exception as error:
             # History is no reason to disturb the app: the next step comes soon.
             self.tally.failures += 1
-            self._trouble.met(described(error))
-            self._not_before = self._clock() + self._pause
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            trouble.met(described(error), self._clock())
             return False
         if proves:
-            self._trouble.over()
-            self._not_before, self._pause = 0.0, FIRST_PAUSE
+            trouble.over()
         return True
-
-    def _may_try(self) -> bool:
-        return self._clock() >= self._not_before
 
 
 def _passed(before: float, now: float, every: float) -> bool:

@@ -14,6 +14,7 @@ __all__ = (
     "Answer",
     "Batch",
     "Event",
+    "Ours",
     "Query",
     "Store",
     "StoreError",
@@ -73,13 +74,22 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Ours:
+    """Which batches the one who asks may hold himself: those of a run, from a number on."""
+
+    run: str
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """What is asked: the values of a kind from `start` to before `end`, UTC epoch seconds.
 
     `step` is the length of the stretches in seconds, which begin at its whole multiples; None
     asks for one stretch. `where` names the labels that must match, `by` those that are kept apart
     in the answer. `instance` leaves out every other process; that is known for 48 h only.
-    Without `cells` the answer has neither cells nor extra counts, which is quicker.
+    Without `cells` the answer has neither cells nor extra counts, which is quicker. With `ours`
+    the answer says which of those batches are in it.
     """
 
     kind: Kind
@@ -90,6 +100,7 @@ class Query:
     by: tuple[str, ...] = ()
     instance: str | None = None
     cells: bool = True
+    ours: Ours | None = None
 
     def __post_init__(self) -> None:
         unknown = {*self.where, *self.by} - set(self.kind.labels)
@@ -106,13 +117,15 @@ class Answer:
     """The values found, by the labels of `Query.by` and then by the start of their stretch.
 
     `start`, `end` and `step` are those in force: older numbers are kept in longer stretches.
-    What is missing was not recorded.
+    What is missing was not recorded. `written` are the numbers of the batches of `Query.ours`
+    that are in the store, and so in the values.
     """
 
     start: int
     end: int
     step: int
     groups: Mapping[tuple[str, ...], Mapping[int, Value]]
+    written: frozenset[int] = frozenset()
 
     def points(self, group: tuple[str, ...] = ()) -> list[tuple[int, Value | None]]:
         """Every stretch of the range with its value, None in a gap."""
@@ -136,11 +149,15 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
-    """What a step of upkeep has done: windows rolled up, rows deleted, bytes now in use."""
+    """What a step of upkeep has done: windows rolled up, rows deleted, bytes now in use.
+
+    `unreadable` values were left out of what was rolled up.
+    """
 
     rolled: int = 0
     deleted: int = 0
     bytes: int = 0
+    unreadable: int = 0
 
 
 class Store(Protocol):

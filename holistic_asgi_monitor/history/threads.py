@@ -7,6 +7,7 @@ one does neither.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -29,20 +30,44 @@ class Desk:
     def __init__(self, name: str) -> None:
         self._name = name
         self._jobs: SimpleQueue[_Job[Any] | None] | None = None
+        self._pid = 0
 
-    async def ask(self, work: Callable[[], T]) -> T:
+    async def ask(self, work: Callable[[], T], *, forsakable: bool = False) -> T:
         """What `work` returns or raises; who waits may be cancelled, the work is done all the same.
 
-        `StoreError` where too much is waiting already.
+        Work that is `forsakable` is not begun once nobody waits for it. `StoreError` where too
+        much is waiting already.
         """
-        jobs = self._jobs = self._started() if self._jobs is None else self._jobs
+        jobs = self._manned() or self._started()
         if jobs.qsize() >= LONGEST_QUEUE:
             raise StoreError(f"more than {LONGEST_QUEUE} calls wait for {self._name}")
         done = anyio.Event()
         job = _Job(work, _waker(done.set))
         jobs.put(job)
-        await done.wait()
+        try:
+            await done.wait()
+        finally:
+            job.forsaken = forsakable
         return job.outcome()
+
+    async def finish(self, work: Callable[[], object]) -> None:
+        """Have something done at last, and the thread end; nothing where it never began.
+
+        Who waits may be cancelled: both come all the same, after what has been asked so far.
+        """
+        jobs, self._jobs = self._manned(), None
+        if jobs is None:
+            return
+        done = anyio.Event()
+        job = _Job(work, _waker(done.set))
+        jobs.put(job)
+        jobs.put(None)
+        await done.wait()
+        job.outcome()
+
+    def _manned(self) -> SimpleQueue[_Job[Any] | None] | None:
+        """The queue, where a thread of this process serves it: a forked child has none."""
+        return self._jobs if self._pid == os.getpid() else None
 
     def _started(self) -> SimpleQueue[_Job[Any] | None]:
         jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
@@ -51,11 +76,12 @@ class Desk:
             thread.start()
         except RuntimeError:
             raise StoreError(f"no thread can be started for {self._name}") from None
+        self._jobs, self._pid = jobs, os.getpid()
         return jobs
 
     def close(self) -> None:
         """Let the thread end after what it has been asked so far."""
-        jobs, self._jobs = self._jobs, None
+        jobs, self._jobs = self._manned(), None
         if jobs is not None:
             jobs.put(None)
 
@@ -66,10 +92,13 @@ class _Job(Generic[T]):
     def __init__(self, work: Callable[[], T], wake: Callable[[], object]) -> None:
         self._work = work
         self._wake = wake
+        self.forsaken = False
         self._results: list[T] = []
         self._error: BaseException | None = None
 
     def run(self) -> None:
+        if self.forsaken:
+            return
         try:
             self._results.append(self._work())
         except BaseException as error:  # protects the thread: who waits is given it

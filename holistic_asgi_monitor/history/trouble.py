@@ -1,4 +1,4 @@
-"""What is said of trouble: each kind once, and that it is over."""
+"""What is said of trouble, each kind once, and how long it is left alone."""
 
 from __future__ import annotations
 
@@ -8,23 +8,38 @@ __all__ = ("Trouble",)
 
 _logger = logging.getLogger("holistic_asgi_monitor")
 
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
+
 
 class Trouble:
-    """Logs a warning for each kind of trouble, not for each time."""
+    """Logs a warning for each kind of trouble with one thing, not for each time.
 
-    def __init__(self) -> None:
+    `sentence` says what does not work, `relief` that it works again. `now` is in seconds, by any
+    clock that only goes on.
+    """
+
+    def __init__(self, sentence: str, relief: str) -> None:
+        self._sentence = sentence
+        self._relief = relief
         self._said: set[str] = set()
+        self._not_before = float("-inf")
+        self._pause = FIRST_PAUSE
 
-    def met(self, sentence: str) -> None:
-        """Something failed, for a reason that the sentence gives."""
-        if sentence not in self._said:
-            self._said.add(sentence)
-            _logger.warning(
-                "History cannot be written now, and its numbers are kept in memory: %s", sentence
-            )
+    def met(self, reason: str, now: float) -> None:
+        """It failed, for a reason that is a sentence."""
+        if reason not in self._said:
+            self._said.add(reason)
+            _logger.warning("%s: %s", self._sentence, reason)
+        self._not_before = now + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     def over(self) -> None:
         """It works."""
+        self._not_before, self._pause = float("-inf"), FIRST_PAUSE
         if self._said:
             self._said.clear()
-            _logger.info("History is written again")
+            _logger.info("%s", self._relief)
+
+    def may_try(self, now: float) -> bool:
+        """Whether it is time to try again."""
+        return now >= self._not_before

@@ -8,11 +8,12 @@ over a limit Slack refuses the whole message.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 from holistic_asgi_monitor.model import Alert, AlertState, Severity
 from holistic_asgi_monitor.notifiers.wording import clean, how_long, origin
@@ -26,9 +27,12 @@ NOTIFICATION_LIMIT = 1000
 TITLE_LIMIT = 250
 SUMMARY_LIMIT = 1200
 DETAIL_LIMIT = 200
+LIST_LIMIT = 600
 MOST_DETAILS = 6
 BRIEF_LIMIT = 120
 LINK_LIMIT = 1000
+DETAILS_ROOM = 1250
+MOST_LINES = 5
 # Slack says nowhere how long all blocks may be together, and refuses 11,000 characters of text.
 ROOM = 7000
 BRIEF_ROOM = 3000
@@ -43,7 +47,10 @@ _MARKS = {
     Severity.CRITICAL: "\N{LARGE RED CIRCLE}",
 }
 # What it means and what went before; then come the numbers of the check.
-_FIRST_DETAILS = ("impact", "affected", "earlier", "was", "now", "incidents")
+_FIRST_DETAILS = ("impact", "affected", "endpoints", "earlier", "was", "now", "incidents")
+# What the sentences of the rules say already, in most cases.
+_NUMBERS = ("count", "errors", "error_rate_percent", "p95_ms", "bad", "bad_percent", "burn_rate")
+_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _ORDER = (AlertState.FIRING, AlertState.NOTICE, AlertState.RESOLVED)
 _NOUNS = {
     AlertState.FIRING: "in trouble",
@@ -81,8 +88,7 @@ def shortened(alert: Alert) -> Alert:
     """The alert without what no message would show of it, to be kept for a later one."""
     pairs = _pairs(alert)
     details = {
-        clean(name)[:DETAIL_LIMIT]: clean(_value(value))[:DETAIL_LIMIT]
-        for name, value in pairs[:MOST_DETAILS]
+        clean(name)[:DETAIL_LIMIT]: _kept_value(value) for name, value in pairs[:MOST_DETAILS]
     }
     return replace(
         alert,
@@ -95,6 +101,12 @@ def shortened(alert: Alert) -> Alert:
         dashboard_url=_kept_link(alert.dashboard_url),
         runbook_url=_kept_link(alert.runbook_url),
     )
+
+
+def _kept_value(value: object) -> str | list[str]:
+    if _is_list_of_texts(value):
+        return [clean(each)[:DETAIL_LIMIT] for each in value[:MOST_LINES]]
+    return clean(_value(value))[:DETAIL_LIMIT]
 
 
 def _kept_link(url: str | None) -> str | None:
@@ -196,16 +208,59 @@ def _moment(time: datetime, now: datetime) -> str:
 
 def _details(alert: Alert) -> Iterator[str]:
     pairs = _pairs(alert)
+    said, room = 0, DETAILS_ROOM
     for name, value in pairs[:MOST_DETAILS]:
-        yield f"• {escaped(f'{name}: {_value(value)}', DETAIL_LIMIT)}"
-    if len(pairs) > MOST_DETAILS:
-        yield f"• and {len(pairs) - MOST_DETAILS} more"
+        detail = _detail(name, value)
+        room -= len(detail)
+        if room < 0:
+            break
+        said += 1
+        yield detail
+    if len(pairs) > said:
+        yield f"• and {len(pairs) - said} more"
+
+
+def _detail(name: str, value: object) -> str:
+    """A detail on one line, or a list of texts with a line for each that there is room for."""
+    if not _is_list_of_texts(value):
+        return f"• {escaped(f'{name}: {_value(value)}', DETAIL_LIMIT)}"
+    text = f"• {escaped(name, DETAIL_LIMIT)}:"
+    for each in value:
+        line = f"\n    {escaped(each, DETAIL_LIMIT)}"
+        if len(text) + len(line) > LIST_LIMIT:
+            break
+        text += line
+    return text
+
+
+def _is_list_of_texts(value: object) -> TypeGuard[Sequence[str]]:
+    if not isinstance(value, list | tuple):
+        return False
+    return bool(value) and all(isinstance(each, str) for each in value)
 
 
 def _pairs(alert: Alert) -> list[tuple[str, object]]:
     """The details, those first that a reader needs first."""
     first = {name: alert.details[name] for name in _FIRST_DETAILS if name in alert.details}
-    return list({**first, **alert.details}.items())
+    said = _said(alert)
+    others = {name: value for name, value in alert.details.items() if name not in said}
+    return list({**first, **others}.items())
+
+
+def _said(alert: Alert) -> set[str]:
+    """The numbers among the details that the summary has, or that follow from it."""
+    words = set(_NUMBER.findall(clean(alert.summary)))
+    said = {name for name in _NUMBERS if _ways(alert.details.get(name)) & words}
+    if {"count", "error_rate_percent"} <= said:
+        said.add("errors")
+    return said | ({"bad"} if {"count", "bad_percent"} <= said else set())
+
+
+def _ways(value: object) -> set[str]:
+    """How the number may be written in a summary."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return set()
+    return {f"{value:,}", f"{value:,.0f}", f"{value:.3g}"}
 
 
 def _value(value: object) -> str:

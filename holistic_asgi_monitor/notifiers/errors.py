@@ -16,7 +16,8 @@ class DeliveryError(MonitorError):
     - `retry_after`: seconds to wait instead, at most 300;
     - `permanent`: the same message will fail again, so it is tried when what there is to say has
       changed, else after an hour;
-    - `ambiguous`: the message may have arrived, so it is tried only once more.
+    - `ambiguous`: the message may have arrived, so it is tried once more, and then not before
+      two minutes have passed or another message has arrived.
     """
 
     def __init__(

@@ -75,7 +75,11 @@ class Poster:
         if not exchange.connected:
             return DeliveryError(f"{self._who} could not be reached ({kind})")
         if isinstance(error, ConnectionError | ssl.SSLError) or not exchange.sent:
-            return DeliveryError(f"{self._who} closed the connection without an answer ({kind})")
+            # Who has all of it may have taken it, and died of the answer.
+            return DeliveryError(
+                f"{self._who} closed the connection without an answer ({kind})",
+                ambiguous=exchange.sent,
+            )
         return DeliveryError(f"{self._who} gave an answer that is no HTTP ({kind})", ambiguous=True)
 
     def _too_late(self, exchange: _Exchange) -> DeliveryError:

@@ -149,5 +149,7 @@ def unanswered(error: Exception, timeout: float) -> DeliveryError:
         return DeliveryError(f"Slack did not answer within {timeout:g} s", ambiguous=True)
     kind = type(error).__name__
     if isinstance(error, RemoteDisconnected | ConnectionError):
-        return DeliveryError(f"Slack closed the connection without an answer ({kind})")
+        # What urllib raises while it still sends is an URLError: here Slack has all of it.
+        sentence = f"Slack closed the connection without an answer ({kind})"
+        return DeliveryError(sentence, ambiguous=True)
     return DeliveryError(f"Slack's answer could not be read ({kind})", ambiguous=True)

@@ -39,7 +39,7 @@ def as_json(alert: Alert) -> dict[str, Any]:
 def alert_from(values: Mapping[str, Any]) -> Alert:
     """The alert that `as_json` wrote; KeyError, TypeError or ValueError where it did not."""
     ended = values["ended_at"]
-    return Alert(
+    alert = Alert(
         key=str(values["key"]),
         severity=Severity(values["severity"]),
         state=AlertState(values["state"]),
@@ -50,9 +50,18 @@ def alert_from(values: Mapping[str, Any]) -> Alert:
         details=MappingProxyType(dict(values["details"])),
         reason=str(values["reason"]),
         **{name: str(values[name]) for name in _ORIGIN},
-        dashboard_url=values["dashboard_url"],
-        runbook_url=values["runbook_url"],
+        dashboard_url=_address(values["dashboard_url"]),
+        runbook_url=_address(values["runbook_url"]),
     )
+    if alert.started_at.tzinfo is None or (alert.ended_at and alert.ended_at.tzinfo is None):
+        raise ValueError
+    return alert
+
+
+def _address(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError
 
 
 def encoded(value: object) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 __all__ = ("WINDOWS", "Activity")
 
@@ -18,7 +18,8 @@ class Activity:
     """When each user was last seen; an identity is hashed at once and never kept.
 
     `key` makes the hashes the same in every process that knows it; without one they hold for
-    this process alone. `now` is in seconds.
+    this process alone. `now` is in seconds. The `listeners` get the hash of each user that is
+    active, every time.
     """
 
     def __init__(self, key: str = "") -> None:
@@ -26,6 +27,7 @@ class Activity:
         self._seen: dict[bytes, float] = {}
         self._counted: tuple[float, dict[str, int]] = float("-inf"), {}
         self.dropped = 0
+        self.listeners: list[Callable[[bytes], object]] = []
 
     def seen(self, user: object, now: float) -> None:
         """Note that `user` was active; what cannot be a user (None, empty) is passed over."""
@@ -39,6 +41,8 @@ class Activity:
                 self.dropped += 1
                 return
         self._seen[digest] = now
+        for listener in self.listeners:
+            listener(digest)
 
     def counts(self, now: float) -> dict[str, int]:
         """Distinct users by window: day, week, month; of very many, those of a minute ago."""

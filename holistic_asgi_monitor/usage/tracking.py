@@ -66,7 +66,8 @@ class Tracker:
     """Takes in what the application reports; a wrong argument is never the application's error.
 
     `fault` is told which part of ours failed; `endpoint` says which label a request has. The
-    `listeners` get each call of OpenAI after it has been counted, in whatever thread it ended.
+    `listeners` get each call of OpenAI after it has been counted, in whatever thread it ended,
+    and `feature_listeners` the name of each feature that is used.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Tracker:
         self._endpoint = endpoint
         self.fault = fault
         self.listeners: list[Callable[[Call], object]] = []
+        self.feature_listeners: list[Callable[[str], object]] = []
 
     def track_request(self, method: str, endpoint: str, status: int, duration: float) -> None:
         """Count a request that did not come through ASGI; `duration` is in seconds."""
@@ -103,6 +105,8 @@ class Tracker:
         with self._guarded():
             self._catalogue.feature_uses.inc(str(name))
             Current.feature.set((Current.underway(), str(name)))
+            for listener in self.feature_listeners:
+                listener(str(name))
 
     def set_user(self, user: object) -> None:
         """Count a user as active; only a keyed hash is kept."""

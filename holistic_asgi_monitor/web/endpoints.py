@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 from starlette.types import Receive, Scope, Send
 
 from holistic_asgi_monitor.failures import described
+from holistic_asgi_monitor.history.bounds import TooMuchError
 from holistic_asgi_monitor.history.store import StoreError
 from holistic_asgi_monitor.metrics.exposition import Page
 from holistic_asgi_monitor.model import Report, Status
@@ -212,6 +213,8 @@ class Endpoints:
             found = await curve(wanted, self._sources.history)
         except WrongParameterError as error:
             return Answer.sentence(400, str(error))
+        except TooMuchError as error:
+            return Answer.sentence(400, f"History cannot answer this: {error}.")
         except StoreError as error:
             return Answer.sentence(503, f"History cannot be read now: {error}.")
         return await (_csv if wanted.format == "csv" else _json)(found)

@@ -40,7 +40,7 @@ class Identity:
         return {
             "service": self.service,
             "environment": self.environment,
-            "version": self.version,
+            "version": self.version or None,
             "monitor_version": self.monitor_version,
             "instance": self.instance,
             "started_at": self.started_at.isoformat(),

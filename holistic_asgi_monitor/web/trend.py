@@ -22,6 +22,7 @@ __all__ = ("AGO", "Hour", "Trend", "Trends", "Where", "read_trend")
 HOUR, DAY = 3600, 86_400
 GRAIN_SECONDS = 300
 FRESH_SECONDS = 60.0
+PATIENCE_SECONDS = 1.0
 AGO: Mapping[str, int] = MappingProxyType({"now": 0, "day_ago": DAY, "week_ago": 7 * DAY})
 _AT_ONCE = 50
 
@@ -99,18 +100,24 @@ class Trend:
         }
 
 
-async def read_trend(read: Read, now: float, known: Trend | None = None) -> Trend:
+async def read_trend(
+    read: Read, now: float, known: dict[int, Mapping[Where, Hour]] | None = None
+) -> Trend:
     """The trend at the time `now` (UTC epoch seconds); `StoreError` where it cannot be read.
 
-    The hours of the past are taken from `known` where they are the same.
+    Hours of the past are taken from `known`, by their ends, and those that are read put into it.
     """
     until = int(now // GRAIN_SECONDS) * GRAIN_SECONDS
-    past = known.hours if known is not None and known.until == until else {}
-    hours = {
-        name: past[name] if ago and name in past else await _hours(read, until - ago)
-        for name, ago in AGO.items()
-    }
-    return Trend(until, hours)
+    past = {} if known is None else known
+    ends = [until - ago for ago in AGO.values() if ago]
+    for end in set(past).difference(ends):
+        del past[end]
+    # The past first: who is cut short has less to do the next time.
+    for end in ends:
+        if end not in past:
+            past[end] = await _hours(read, end)
+    newest = await _hours(read, until)
+    return Trend(until, {name: past[until - ago] if ago else newest for name, ago in AGO.items()})
 
 
 async def _hours(read: Read, end: int) -> dict[Where, Hour]:
@@ -130,28 +137,38 @@ async def _hours(read: Read, end: int) -> dict[Where, Hour]:
 
 
 class Trends:
-    """Reads the trend, at most once in a minute; `clock` gives UTC epoch seconds."""
+    """Reads the trend, at most once in a minute; `clock` gives UTC epoch seconds.
 
-    def __init__(self, read: Read, clock: Callable[[], float]) -> None:
+    Nobody waits longer for it than `patience` seconds.
+    """
+
+    def __init__(
+        self, read: Read, clock: Callable[[], float], patience: float = PATIENCE_SECONDS
+    ) -> None:
         self._read = read
         self._clock = clock
+        self._patience = patience
         self._known: Trend | None = None
+        self._past: dict[int, Mapping[Where, Hour]] = {}
         self._taken: float | None = None
         self._reading = anyio.Lock()
 
     async def now(self) -> Trend | None:
-        """The trend; None where history cannot be read now."""
-        # Callers at the same time wait for the first of them, and take what it found.
-        async with self._reading:
-            now = self._clock()
-            if self._taken is None or not 0 <= now - self._taken < FRESH_SECONDS:
-                self._known = await self._fresh(now)
-                self._taken = now
-            return self._known
+        """The trend, or the last one where history is slow; None where it cannot be read now."""
+        with anyio.move_on_after(self._patience) as patience:
+            # Callers at the same time wait for the first of them, and take what it found.
+            async with self._reading:
+                now = self._clock()
+                if self._taken is None or not 0 <= now - self._taken < FRESH_SECONDS:
+                    self._known = await self._fresh(now)
+                    self._taken = now
+        if patience.cancelled_caught:
+            self._taken = self._clock()
+        return self._known
 
     async def _fresh(self, now: float) -> Trend | None:
         try:
-            return await read_trend(self._read, now, self._known)
+            return await read_trend(self._read, now, self._past)
         except StoreError:
             # The other statistics are not to suffer; the log says it where it is written.
             return None

@@ -145,25 +145,43 @@ class TestRefused:
 
 
 class TestInDoubt:
-    def test_what_may_have_arrived_is_tried_once_more_and_then_like_a_reminder(
+    def test_what_may_have_arrived_is_tried_once_more_and_then_after_ever_longer_times(
         self, desk: Desk
     ) -> None:
         desk.fail(DOUBTFUL)
         assert desk.due == 1
         desk.now += 1
+        for held in (120, 240, 480, 900, 900):
+            desk.fail(DOUBTFUL)
+            assert (desk.reasons, desk.due) == ([], held)
+            desk.now += held
+            assert desk.reasons == ["fire"]
+
+    def test_what_arrives_meanwhile_ends_the_first_hold_and_no_other(self, desk: Desk) -> None:
         desk.fail(DOUBTFUL)
-        assert (desk.reasons, desk.due) == ([], 900)
-        desk.now += 900
-        assert desk.reasons == ["fire"]
-        assert desk.due <= 0
         desk.fail(DOUBTFUL)
-        assert desk.due == 900
+        assert desk.reasons == []
+        desk.see("redis", "cc")
+        desk.deliver()
+        assert desk.reasons == ["fire"], "the notifier is well again, and it may not have come"
+        desk.fail(DOUBTFUL)
+        desk.see("redis", "..")
+        desk.deliver()
+        assert (desk.reasons, desk.due) == ([], 240)
+
+    def test_after_a_hold_it_is_sent_only_if_it_is_still_so(self, desk: Desk) -> None:
+        desk.fail(DOUBTFUL)
+        desk.fail(DOUBTFUL)
+        desk.see("redis", "cc")
+        desk.deliver()
+        desk.see("db", "..")
+        assert desk.reasons == ["was_down"]
 
     def test_a_failure_without_doubt_changes_nothing_of_it(self, desk: Desk) -> None:
         desk.fail(DOUBTFUL)
         desk.fail()
         desk.fail(DOUBTFUL)
-        assert desk.due == 900
+        assert desk.due == 120
 
     def test_what_has_changed_is_tried(self, desk: Desk) -> None:
         desk.fail(DOUBTFUL)

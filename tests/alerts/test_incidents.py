@@ -6,9 +6,11 @@ from datetime import timedelta
 
 import pytest
 
+from holistic_asgi_monitor.alerts.condition import Observation
 from holistic_asgi_monitor.alerts.incidents import MAX_KEYS, Incidents, Policy
+from holistic_asgi_monitor.alerts.quiet import Silence
 from holistic_asgi_monitor.alerts.telling import alert_of
-from holistic_asgi_monitor.model import AlertState, Severity
+from holistic_asgi_monitor.model import AlertState, Severity, Status
 from tests.alerts.rounds import CHANNEL, NOON, ROUND, Reader, seen
 
 
@@ -381,6 +383,128 @@ class TestInhibition:
         reader = Reader()
         self.rounds(reader, "..." + "c" * 40, "c" * 43)
         assert self.told(reader) == [("pay", "fire"), ("db", "fire"), ("db", "remind")]
+
+    def test_a_silenced_parent_speaks_for_nobody(self) -> None:
+        reader = Reader()
+        for number, child in enumerate("....ccccc"):
+            if number == 3:
+                reader.incidents.quiet.silence("db", Silence(9_999.0, Severity.CRITICAL))
+            looks = [seen("db", "c"), seen("shop", child, depends_on=("db",))]
+            reader.round(number * ROUND, looks)
+
+        assert [(alert.key, alert.reason) for alert in reader.alerts] == [
+            ("db", "fire"),
+            ("shop", "fire"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("part", "begins", "told_at"),
+        [
+            ("traffic GET /a", 20, 21),
+            ("traffic GET /a", 0, 11),
+            ("shop", 20, None),
+        ],
+    )
+    def test_a_part_that_is_graver_than_the_whole_speaks_unless_it_began_with_it(
+        self, part: str, begins: int, told_at: int | None
+    ) -> None:
+        """What began with it has five minutes in which the whole may become as grave."""
+        reader = Reader()
+        for number in range(28):
+            mark = "u" if number >= begins else "."
+            looks = [seen("traffic", "d"), seen(part, mark, depends_on=("traffic",))]
+            reader.round(number * ROUND, looks)
+        told = [now / ROUND for now, alerts in reader.messages if alerts[0].key == part]
+
+        assert told == ([] if told_at is None else [told_at])
+
+    def test_a_part_that_is_as_grave_as_the_whole_is_told_with_it(self) -> None:
+        reader = Reader()
+        for number in range(28):
+            mark = "u" if number > 20 else "."
+            looks = [seen("traffic", "u"), seen("traffic a", mark, depends_on=("traffic",))]
+            reader.round(number * ROUND, looks)
+
+        assert {alert.key for alert in reader.alerts} == {"traffic"}
+
+    def test_a_parent_lingers_although_its_all_clear_was_delivered(self) -> None:
+        reader = Reader(Policy(flap_incidents=0, flap_window=0.0))
+        for number, (db, shop) in enumerate(("cc", "cc", ".c", ".c", ".c", "..", "..")):
+            looks = [seen("db", db), seen("shop", shop, depends_on=("db",))]
+            reader.round(number * ROUND, looks)
+
+        assert ("db", "clear") in [(alert.key, alert.reason) for alert in reader.alerts]
+        assert {alert.key for alert in reader.alerts} == {"db"}
+
+    def test_keys_of_the_past_do_not_take_the_room_of_those_that_depend_now(self) -> None:
+        reader = Reader()
+        old = [seen(f"old {number}", ".", depends_on=("db",)) for number in range(MAX_KEYS)]
+        reader.round(0, old)
+        for number in range(1, 5):
+            looks = [seen("db", "c"), seen("shop", "c", depends_on=("db",))]
+            reader.round(number * ROUND, looks)
+
+        assert {alert.key for alert in reader.alerts} == {"db"}
+        assert len(reader.incidents.snapshot().parents) <= MAX_KEYS
+
+    def test_what_a_key_depends_on_is_forgotten_with_it(self) -> None:
+        reader = Reader()
+        for number in range(200):
+            mark = "c" if number < 4 else "."
+            looks = [seen("traffic a", mark, depends_on=("traffic",))]
+            # As with endpoints: observed only while there is something to remember.
+            reader.round(number * ROUND, looks if number < 4 or reader.incidents.remembered else [])
+
+        assert reader.incidents.remembered == ()
+        assert reader.incidents.snapshot().parents == {}
+
+
+class TestKeptAsItIs:
+    """Looks in which nothing was seen by which something begins, or is over."""
+
+    @staticmethod
+    def look(key: str = "db", summary: str = "") -> Observation:
+        return Observation(key, Status.SKIPPED, summary, kept=True)
+
+    def test_it_goes_on_without_reminders_and_ends_when_it_is_seen_to(self) -> None:
+        reader = Reader()
+        reader.rounds("cc")
+        for number in range(2, 200):
+            reader.round(number * ROUND, [self.look()])
+        assert reader.reasons == ["fire"]
+        assert [key for key, _, _ in reader.incidents.standing()] == ["db"]
+        reader.rounds("..", start=200 * ROUND)
+        assert reader.reasons == ["fire", "clear"]
+
+    def test_nothing_begins_by_it(self) -> None:
+        reader = Reader()
+        for number in range(9):
+            reader.round(number * ROUND, [seen("db", "c") if number % 3 == 0 else self.look()])
+        assert reader.alerts == []
+
+    def test_it_says_what_is_so_by_now(self) -> None:
+        reader = Reader()
+        reader.rounds("cc")
+        reader.round(60.0, [self.look(summary="it is half well")])
+        ((_, incident, _),) = reader.incidents.standing()
+        assert (incident.summary, incident.severity) == ("it is half well", Severity.CRITICAL)
+
+    def test_after_a_restart_nothing_is_over_by_it(self) -> None:
+        before = Reader()
+        before.rounds("cc")
+        reader = Reader()
+        reader.incidents.restore(before.incidents.snapshot(), 60.0)
+        for number in range(100):
+            reader.round(60.0 + number * ROUND, [self.look()])
+        assert reader.alerts == []
+
+    def test_after_a_restart_an_end_that_is_doubtful_is_not_told(self) -> None:
+        before = Reader(up=lambda now: now < 45)
+        before.rounds("cc..")
+        reader = Reader()
+        reader.incidents.restore(before.incidents.snapshot(), 120.0)
+        reader.round(120.0, [self.look()])
+        assert reader.alerts == []
 
 
 class TestKeptBack:

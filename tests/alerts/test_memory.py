@@ -300,6 +300,8 @@ class TestWrongContent:
             lambda values: values["conditions"]["db"].update(seen=float("nan")),
             lambda values: values["conditions"]["db"]["open"].update(severity="dire"),
             lambda values: values["conditions"]["db"]["open"].update(details=[1]),
+            lambda values: values["conditions"]["db"]["open"].update(worst="healthy"),
+            lambda values: values["conditions"]["db"]["open"].update(status="skipped"),
             lambda values: values["told"]["slack"]["db"].update(started_at=None),
             lambda values: values["told"]["slack"]["db"].update(belief=[]),
             lambda values: values["recent"][0][1].update(ended_at=None),
@@ -309,6 +311,7 @@ class TestWrongContent:
             lambda values: values.update(silences={"db": {"until": 1e400, "severity": None}}),
             lambda values: values["channels"]["slack"].update(doubts=[[["db"], 1, 2.0]]),
             lambda values: values["channels"]["slack"]["notices"][0].pop("title"),
+            lambda values: values["channels"]["slack"]["notices"][0].update(runbook_url=1),
         ],
     )
     def test_a_part_that_is_wrong_is_the_whole(self, change: Callable[[Any], object]) -> None:
@@ -317,6 +320,16 @@ class TestWrongContent:
         change(values)
         with pytest.raises(UnreadableError):
             read(values, moments(120.0))
+
+    def test_what_an_older_one_did_not_write_is_not_missed(self) -> None:
+        values = written(told(), moments(120.0))
+        for name in ("worst", "worst_summary"):
+            del values["conditions"]["db"]["open"][name]
+        condition = read(values, moments(120.0)).snapshot.conditions["db"]
+        assert condition.open is not None
+        milder = condition.open.seeing(seen("db", "d"))
+
+        assert milder.worst is condition.open.status
 
     def test_what_a_newer_one_adds_is_left_out(self) -> None:
         values = written(told(), moments(120.0))

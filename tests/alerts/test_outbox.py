@@ -260,15 +260,18 @@ class TestFailures:
 
         assert [reasons for _, reasons in notifier.calls] == [["fire"], ["was_down"]]
 
-    async def test_what_may_have_arrived_is_sent_at_most_twice(self) -> None:
+    @pytest.mark.parametrize(("seconds", "most"), [(100, 2), (300, 3), (800, 4)])
+    async def test_what_may_have_arrived_is_sent_at_most_twice_and_then_seldom(
+        self, seconds: int, most: int
+    ) -> None:
         doubt = DeliveryError("no answer", ambiguous=True)
         notifier = Scripted(*(doubt for _ in range(9)))
         post = Post(notifier)
         async with post.running():
             post.see("db", "cc")
-            await post.time.pass_by(800)
+            await post.time.pass_by(seconds)
 
-        assert len(notifier.calls) == 2
+        assert len(notifier.calls) == most
 
     async def test_the_log_says_once_that_it_fails_without_the_exceptions_text(
         self, caplog: pytest.LogCaptureFixture
@@ -344,7 +347,7 @@ class TestSlow:
         post = Post(hanging)
         async with post.running():
             post.see("db", "cc")
-            await post.time.pass_by(800)
+            await post.time.pass_by(100)
 
         assert len(hanging.calls) == 2
 
@@ -474,6 +477,16 @@ class TestNotices:
 
         assert memory.alerts[0].severity is Severity.WARNING
         assert "needs a Severity" in caplog.text
+
+    async def test_what_is_worse_passes_at_once_and_what_is_milder_does_not(self) -> None:
+        memory = Memory()
+        post = Post(memory)
+        async with post.running():
+            for severity in (Severity.WARNING, Severity.CRITICAL, Severity.ERROR, Severity.WARNING):
+                post.notice("Disk", severity)
+                await post.time.pass_by(2)
+
+        assert [alert.severity for alert in memory.alerts] == [Severity.WARNING, Severity.CRITICAL]
 
     def test_titles_are_forgotten_in_the_end(self) -> None:
         post = Post(Memory())

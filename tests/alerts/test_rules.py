@@ -80,15 +80,69 @@ class TestEndpoints:
         assert {each.key: each.status for each in found.values()} == {key: Status.HEALTHY}
 
     @pytest.mark.parametrize("settled", [True, False])
-    @pytest.mark.parametrize("seen", [(), (endpoint("GET /a", 3, 3),)])
-    def test_silence_is_good_news_only_once_five_minutes_have_been_seen(
-        self, seen: tuple[EndpointTraffic, ...], settled: bool
+    @pytest.mark.parametrize("patient", [True, False])
+    @pytest.mark.parametrize(
+        ("seen", "status", "words"),
+        [
+            ((), Status.SKIPPED, "no requests any more"),
+            ((endpoint("GET /a", 3),), Status.HEALTHY, "of 3 requests in 5 min none failed"),
+        ],
+    )
+    def test_too_few_requests_are_an_end_after_a_while_and_once_five_minutes_have_been_seen(
+        self,
+        seen: tuple[EndpointTraffic, ...],
+        status: Status,
+        words: str,
+        patient: bool,
+        settled: bool,
     ) -> None:
         key = key_of("GET /a")
-        found = observed(*seen, remembered=(key,), settled=settled)
+        waiting = (key,) if patient else ()
+        found = endpoints(seen, (key,), SETTINGS, settled=settled, patient=waiting)
+        said = [(each.status, each.summary, each.kept) for each in found]
 
-        assert [each.status for each in found.values()] == [Status.HEALTHY] * settled
-        assert all(each.summary == "too few requests to judge" for each in found.values())
+        end = (Status.SKIPPED, "", True) if patient else (status, words, False)
+        assert said == [end] * settled
+
+    @pytest.mark.parametrize("failing", [endpoint("GET /a", 3, 3), endpoint("GET /a", 3, 0, 9e3)])
+    def test_few_requests_that_fail_are_no_end(self, failing: EndpointTraffic) -> None:
+        key = key_of("GET /a")
+        (found,) = observed(failing, remembered=(key,)).values()
+
+        assert (found.severity, found.kept) == (None, True)
+
+    @pytest.mark.parametrize(
+        ("errors", "p95_ms", "over"),
+        [
+            (25, 10.0, True),
+            (26, 10.0, False),
+            (50, 10.0, False),
+            (0, 4_000.0, True),
+            (0, 4_001.0, False),
+            (0, 5_000.0, False),
+        ],
+    )
+    def test_what_is_known_is_over_well_below_what_opens_it(
+        self, errors: int, p95_ms: float, over: bool
+    ) -> None:
+        key = key_of("GET /a")
+        seen = endpoint("GET /a", 1_000, errors, p95_ms)
+        (found,) = observed(seen, remembered=(key,)).values()
+
+        assert (found.status is Status.HEALTHY, found.kept) == (over, not over)
+        assert found.summary == f"{errors / 10:.3g} % of 1,000 requests in 5 min failed"
+        assert observed(seen) == {}, "and nothing of it is new"
+
+    def test_a_graver_one_takes_the_place_of_the_mildest_that_is_told(self) -> None:
+        slow = [endpoint(f"GET /{number}", 100, 0, 6_000.0 + number) for number in range(20)]
+        known = tuple(key_of(each.name) for each in slow)
+        found = observed(*slow, endpoint("POST /gone", 30, 30), remembered=known)
+        also_slow = observed(*slow, endpoint("POST /gone", 30, 0, 9e4), remembered=known)
+
+        assert found[key_of("POST /gone")].status is Status.UNHEALTHY
+        assert [key for key, each in found.items() if each.kept] == [key_of("GET /0")]
+        assert key_of("POST /gone") not in also_slow
+        assert not [key for key, each in also_slow.items() if each.kept]
 
     def test_enough_requests_are_judged_before_five_minutes_have_been_seen(self) -> None:
         key = key_of("GET /a")
@@ -179,7 +233,8 @@ class TestEndpoints:
     ) -> None:
         def status(errors: int, p95_ms: float) -> Status:
             seen = endpoint("GET /a", count, min(errors, count), p95_ms)
-            return observed(seen, remembered=(key_of("GET /a"),))[key_of("GET /a")].status
+            found = observed(seen, remembered=(key_of("GET /a"),))[key_of("GET /a")]
+            return Status.UNKNOWN if found.kept else found.status
 
         assert status(errors + 1, p95_ms) >= status(errors, p95_ms)
         assert status(errors, 2 * p95_ms) >= status(errors, p95_ms)
@@ -216,6 +271,12 @@ class TestCertificates:
     @pytest.mark.parametrize("details", [{}, {"certificate_days_left": None}, {"ip_family": "x"}])
     def test_a_check_that_saw_none_says_nothing(self, details: dict[str, Any]) -> None:
         assert list(certificates({"payments": CheckResult(Status.CRITICAL, "", details)})) == []
+
+    def test_a_known_one_is_kept_while_its_check_sees_none(self) -> None:
+        known = ("certificate payments", "certificate gone")
+        found = list(certificates({"payments": CheckResult(Status.CRITICAL, "refused")}, known))
+
+        assert [(each.key, each.kept) for each in found] == [("certificate payments", True)]
 
     def test_without_a_day_the_sentence_ends_earlier(self) -> None:
         result = CheckResult(Status.HEALTHY, "", {"certificate_days_left": 5})

@@ -20,12 +20,10 @@ LENGTHS = sorted({length for rule in RULES for length in (rule.long, rule.short)
 AVAILABILITY = Objective("slo availability", 99.9, "the error budget of 30 days (99.9 %)", "failed")
 
 
-def steady(per_hour: int, bad_share: float, seen: float = 100 * HOUR, kept: float = HOUR * 24):
+def steady(per_hour: int, bad_share: float, seen: float = 100 * HOUR) -> Read:
     """An app that has always had so many requests and bad ones, for so many `seen` seconds."""
 
-    def read(seconds: float) -> Spent | None:
-        if seconds > kept:
-            return None
+    def read(seconds: float) -> Spent:
         really = min(seconds, seen)
         count = round(per_hour * really / HOUR)
         return Spent(really, count, round(count * bad_share))
@@ -68,11 +66,6 @@ def test_the_pace_says_how_bad_it_is(share: float, severity: Severity | None) ->
 
     assert observation is not None
     assert (observation.key, observation.severity) == ("slo availability", severity)
-
-
-def test_with_three_days_kept_the_slowest_rule_takes_part() -> None:
-    assert status(steady(100_000, 0.0011, kept=100 * HOUR)) is Status.DEGRADED
-    assert status(steady(100_000, 0.0011)) is Status.HEALTHY
 
 
 @pytest.mark.parametrize(
@@ -160,6 +153,31 @@ class TestYoungProcess:
 
     def test_it_knows_when_the_window_is_full(self) -> None:
         assert status(steady(100_000, 0.02, seen=HOUR)) is Status.CRITICAL
+
+
+class TestKnown:
+    """What is known to burn, from before a restart or from the rounds before."""
+
+    @pytest.mark.parametrize("share", [0.004, 0.01, 0.05])
+    @pytest.mark.parametrize("seen", [MINUTE, 5 * MINUTE, 30 * MINUTE])
+    def test_after_a_restart_it_is_not_over_while_it_burns(self, share: float, seen: float) -> None:
+        observation = judged(AVAILABILITY, steady(100_000, share, seen=seen), known=True)
+
+        assert observation is not None
+        assert observation.kept or observation.severity is not None
+
+    def test_after_a_restart_it_is_over_once_it_is_seen_to_be(self) -> None:
+        for seen, status in ((4 * MINUTE, Status.SKIPPED), (5 * MINUTE, Status.HEALTHY)):
+            observation = judged(AVAILABILITY, steady(100_000, 0.0, seen=seen), known=True)
+            assert observation is not None
+            assert (observation.status, observation.kept) == (status, status is Status.SKIPPED)
+
+    @pytest.mark.parametrize("ago", [6 * MINUTE, 31 * MINUTE])
+    def test_what_is_well_now_is_told_no_more_until_it_is_over(self, ago: float) -> None:
+        observation = judged(AVAILABILITY, once(100_000, 2_000, ago), known=True)
+
+        assert observation is not None
+        assert (observation.severity, observation.kept) == (None, True)
 
 
 class TestWords:

@@ -1,5 +1,7 @@
 """From requests to messages, on a virtual clock: single endpoints, objectives, who suffers."""
 
+import itertools
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,7 @@ from tests.alerts.rounds import Reader
 
 SECOND_LOOK = 5.0
 INTERVAL = 30.0
+CHECKOUT = "traffic GET /checkout"
 
 
 class Shop:
@@ -197,6 +200,69 @@ class TestOneEndpointOfABusyApp:
         assert shop.told == []
 
 
+class TestAtTheThreshold:
+    @pytest.mark.parametrize("per_five_minutes", [18, 20, 24])
+    async def test_a_little_traffic_that_fails_entirely_is_one_incident(
+        self, per_five_minutes: int
+    ) -> None:
+        shop, chance = Shop(error_rate_percent=20), random.Random(3)
+
+        def little(_: int) -> None:
+            for _ in range(20):
+                shop.request("/")
+            if chance.random() < per_five_minutes / 300:
+                shop.request("/checkout", 500)
+
+        await shop.run(2 * 3_600, little)
+        assert [each for each in shop.told if each[1] != "remind"] == [(CHECKOUT, "fire")]
+
+    @pytest.mark.parametrize("endpoints", [1, 4])
+    async def test_an_error_rate_about_the_threshold_is_one_incident(self, endpoints: int) -> None:
+        """Of one endpoint among many, and of the whole."""
+        shop, chance = Shop(), random.Random(5)
+
+        def about(_: int) -> None:
+            for number in range(8):
+                failing = number < 2 * endpoints and chance.random() < 0.05
+                shop.request(f"/{number % 4}", 500 if failing else 200)
+
+        await shop.run(2 * 3_600, about)
+        reasons = [reason for _, reason in shop.told if reason != "remind"]
+        assert reasons.count("clear") <= 1
+        assert len(reasons) <= 6
+
+    async def test_when_nobody_asks_any_more_that_is_what_is_told(self) -> None:
+        shop = Shop(error_rate_percent=20)
+
+        def gone(second: int) -> None:
+            for _ in range(20):
+                shop.request("/")
+            if second < 400:
+                shop.request("/checkout", 500)
+
+        await shop.run(400 + 300 + 850, gone)
+        assert [each for each in shop.told if each[1] != "remind"] == [(CHECKOUT, "fire")]
+        await shop.run(400, lambda _: gone(9_999))
+        assert shop.reader.alerts[-1].title == f"{CHECKOUT} has no requests any more"
+
+    async def test_the_whole_is_over_early_where_the_last_minute_shows_it(self) -> None:
+        shop = Shop()
+        await shop.run(600, busy(shop))
+
+        def failing(_: int) -> None:
+            for _ in range(20):
+                shop.request("/", 503)
+
+        await shop.run(240, failing)
+        assert ("traffic", "fire") in shop.told
+        began = shop.now
+        while ("traffic", "clear") not in shop.told:
+            await shop.run(10, busy(shop))
+            assert shop.now - began < 200
+        (whole,) = [each for each in shop.observed if each.key == "traffic"]
+        assert "requests in the last minute failed" in whole.summary
+
+
 class TestWithTheChecks:
     @staticmethod
     async def outage(shop: Shop, seconds_before: float) -> None:
@@ -213,6 +279,22 @@ class TestWithTheChecks:
         await self.outage(shop, 0)
 
         assert shop.told == [("database", "fire"), ("database", "clear")]
+
+    async def test_the_whole_that_fails_with_a_check_is_told_with_it_alone(self) -> None:
+        shop = Shop()
+
+        def down(_: int) -> None:
+            for number in range(20):
+                shop.request(f"/{number % 4}", 503)
+
+        await shop.run(1_200, busy(shop))
+        shop.database = CheckResult(Status.CRITICAL, "gone")
+        await shop.run(300, down)
+        shop.database = CheckResult(Status.HEALTHY, "fine")
+        await shop.run(900, busy(shop))
+
+        assert shop.told == [("database", "fire"), ("database", "clear")]
+        assert "traffic" in shop.reader.alerts[0].details["affected"]
 
     async def test_what_fails_seldom_is_no_late_alarm_when_the_check_is_well_again(self) -> None:
         shop = Shop()
@@ -286,6 +368,35 @@ class TestObjectives:
         last = [alert for alert in shop.reader.alerts if alert.key == "slo availability"][-1]
         assert (last.reason, last.title) == ("clear", "slo availability is healthy again")
 
+    @pytest.mark.parametrize("share", [20, 120])
+    async def test_a_restart_is_no_all_clear_while_it_burns(self, share: int) -> None:
+        shop = Shop(slo_availability_percent=99.9)
+        number = itertools.count()
+
+        def burning(_: int) -> None:
+            for _ in range(10):
+                shop.request("/", 500 if next(number) % share == 0 else 200)
+
+        await shop.run(5 * 3_600 if share > 100 else 1_800, burning)
+        assert shop.told[0] == ("slo availability", "fire")
+        before = shop.reader.incidents.snapshot()
+        shop = Shop(slo_availability_percent=99.9)
+        shop.reader.incidents.restore(before, shop.now)
+        await shop.run(1_800, burning)
+
+        assert [told for told in shop.told if told[1] != "remind"] == []
+        assert "slo availability" in shop.reader.incidents.remembered
+
+    async def test_once_the_fault_is_mended_nothing_is_told_but_the_end(self) -> None:
+        shop = Shop(slo_availability_percent=99.9)
+        await shop.run(3_600, busy(shop))
+        await shop.run(3_000, busy(shop, lambda _: True))
+        told = len([key for key, _ in shop.told if key == "slo availability"])
+        await shop.run(8_100, busy(shop))
+        later = [reason for key, reason in shop.told if key == "slo availability"][told:]
+
+        assert later == ["clear"]
+
     @pytest.mark.parametrize("endpoint", ["/", "/quiet"])
     async def test_a_single_failure_never_pages(self, endpoint: str) -> None:
         shop = Shop(slo_availability_percent=99.999)
@@ -315,7 +426,7 @@ class TestObjectives:
 
     @pytest.mark.parametrize(
         "seconds",
-        sorted({each for rule in budget.RULES[:3] for each in (rule.long, rule.short)}),
+        sorted({each for rule in budget.RULES for each in (rule.long, rule.short)}),
     )
     async def test_memory_keeps_each_window_that_the_rules_need(self, seconds: float) -> None:
         """A window reaches back a snapshot too far at most: 5 s, 1 min or 15 min."""

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from holistic_asgi_monitor.alerts.condition import Condition, Incident
+from holistic_asgi_monitor.alerts.condition import NO_REQUESTS, Condition, Incident, Observation
 from holistic_asgi_monitor.alerts.incidents import Draft, Reason, Told
 from holistic_asgi_monitor.alerts.telling import alert_of
-from holistic_asgi_monitor.model import Severity
+from holistic_asgi_monitor.model import Severity, Status
 from tests.alerts.rounds import NOON, ROUND, Reader, seen
 
 
@@ -56,6 +56,23 @@ def test_an_alarm_says_where_the_app_cannot_serve(
 
     assert reader.alerts[0].details.get("impact") == impact
     assert reader.alerts[0].details["idle"] == 0
+
+
+def test_an_all_clear_names_the_worst_that_was() -> None:
+    reader = Reader()
+    reader.rounds("ddcdddddd..")
+
+    assert reader.alerts[-1].details["was"] == "critical: db shows critical"
+
+
+def test_an_end_without_anything_good_is_not_called_well() -> None:
+    reader = Reader()
+    reader.rounds("uu")
+    for number in (2, 3):
+        gone = Observation("db", Status.SKIPPED, NO_REQUESTS)
+        reader.round(number * ROUND, [gone])
+
+    assert reader.alerts[-1].title == "db has no requests any more"
 
 
 @pytest.mark.parametrize(

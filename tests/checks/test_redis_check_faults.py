@@ -403,7 +403,8 @@ async def test_a_hundred_rounds_leave_nothing_behind(site: Site, fault: str, kno
                 site.heal()
                 await rounds.next()
                 FAULTS[fault][0](site)
-            assert (await rounds.next()).status is Status.DEGRADED
+            # Unknown where this machine itself stood still.
+            assert (await rounds.next()).status in {Status.DEGRADED, Status.UNKNOWN}
         # Threads of other tests may end meanwhile.
         assert all(map(le, await at_rest(site), before))
 

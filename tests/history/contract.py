@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from holistic_asgi_monitor.history.store import Event, Query, UsersSeen
+from holistic_asgi_monitor.history import bounds
+from holistic_asgi_monitor.history.store import Event, Ours, Query, UsersSeen
 from holistic_asgi_monitor.history.values import Kind, Series, Sum, Value
 from tests.history.samples import (
     ITEMS,
@@ -13,6 +14,7 @@ from tests.history.samples import (
     ORDERS,
     batch,
     counts,
+    lived,
     of_requests,
     row,
     spread,
@@ -58,13 +60,25 @@ async def test_batches_of_one_minute_and_of_many_processes_add_up(store):
     assert (value.count, value.errors, value.extra) == (30, 6, {"500": 6})
 
 
-async def test_one_instance_can_be_asked_for(store):
+@pytest.mark.parametrize("name", ["web-2", "web\udcff"])
+async def test_one_instance_can_be_asked_for(store, name):
     await store.write(batch(row(NOON, timed(5))))
-    await store.write(batch(row(NOON, timed(7)), run="run-b", instance="web-2"))
+    await store.write(batch(row(NOON, timed(7)), run="run-b", instance=name))
 
-    answer = await store.read(of_requests(NOON, NOON + 60, instance="web-2"), NOON)
+    answer = await store.read(of_requests(NOON, NOON + 60, instance=name), NOON)
 
     assert counts(answer) == {NOON: 7}
+
+
+async def test_an_answer_says_which_batches_of_a_run_are_in_it(store):
+    for number in range(4):
+        await store.write(batch(row(NOON, timed(1)), number=number))
+    await store.write(batch(row(NOON, timed(1)), run="run-b", number=9))
+
+    answer = await store.read(of_requests(NOON, NOON + 60, ours=Ours("run-a", 2)), NOON)
+
+    assert counts(answer) == {NOON: 5}
+    assert answer.written == {2, 3}
 
 
 async def test_labels_filter_and_keep_apart(store):
@@ -148,11 +162,11 @@ async def test_what_is_too_old_for_a_tier_is_kept_in_the_next(store):
     await rolled(store, NOON + 1000)
     for days, step in ((1, 60), (3, 300), (20, 3600), (100, DAY)):
         now = NOON + days * DAY
-        await store.maintain(now)
+        await lived(store, now)
         answer = await store.read(of_requests(NOON, NOON + 60), now)
         assert answer.step == step
         assert sum(counts(answer).values()) == 5
-    await store.maintain(NOON + 735 * DAY)
+    await lived(store, NOON + 735 * DAY)
 
     assert counts(await store.read(of_requests(NOON, NOON + 60), NOON + 735 * DAY)) == {}
 
@@ -228,7 +242,7 @@ async def test_users_are_counted_once_over_days_and_processes(store):
 async def test_of_old_days_it_is_known_how_many_users_there_were(store):
     seen = UsersSeen(TODAY, "", frozenset({b"a", b"b"}))
     await store.write(batch(users=[seen]))
-    await store.maintain(NOON + 100 * DAY)
+    await lived(store, NOON + 100 * DAY)
 
     assert await store.users_by_day(TODAY, TODAY + 1) == {TODAY: 2}
     assert await store.users(TODAY, TODAY + 1) == 0
@@ -255,7 +269,7 @@ async def test_state_is_kept_under_its_key(store):
 
 async def test_one_caller_alone_is_the_first(store):
     assert [await store.claim("spend 2026-11-26", NOON) for _ in range(3)] == [True, False, False]
-    await store.maintain(NOON + 91 * DAY)
+    await lived(store, NOON + 91 * DAY)
     assert await store.claim("spend 2026-11-26", NOON)
 
 
@@ -276,6 +290,23 @@ async def test_a_single_stretch_is_the_sum_of_all(store):
     answer = await store.read(of_requests(NOON, NOON + 5400, None, by=("endpoint",)), NOON + 5400)
 
     assert counts(answer, (ITEMS.labels[1],)) == {answer.start: 90}
+
+
+@pytest.mark.parametrize("step", [60, 300])
+@pytest.mark.parametrize("instance", [None, "web-1"])
+async def test_a_question_that_is_made_of_too_much_is_refused(store, step, instance, monkeypatch):
+    monkeypatch.setattr(bounds, "MOST_VALUES", 10)
+    await store.write(batch(*(row(NOON + 60 * minute, timed(1)) for minute in range(11))))
+
+    async def asked(minutes):
+        query = of_requests(NOON, NOON + 60 * minutes, step, instance=instance)
+        return sum(counts(await store.read(query, NOON + 700)).values())
+
+    with pytest.raises(
+        bounds.TooMuchError, match="takes more than 10 stored values; allowed: a sh"
+    ):
+        await asked(15)
+    assert await asked(10) == 10
 
 
 async def test_a_closed_store_opens_again(store):

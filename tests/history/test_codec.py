@@ -12,6 +12,7 @@ from holistic_asgi_monitor.history.codec import (
     encode,
     pack,
 )
+from holistic_asgi_monitor.history.store import StoreError
 from holistic_asgi_monitor.history.values import Sum, Value, statuses
 from holistic_asgi_monitor.metrics.latency import FIRST, LAST
 from tests.history.samples import spread
@@ -88,6 +89,27 @@ def test_a_value_that_is_cut_off_is_an_error_or_less_but_never_more(cut):
     except CodecError:
         return
     assert set(found.cells) < {-100, 0, 200}
+
+
+@given(CELLS, EXTRA, st.data())
+def test_what_cannot_be_read_adds_nothing(cells, extra, data):
+    body = encode(Value(cells=cells, extra=extra))
+    cut = body[: data.draw(st.integers(0, len(body)))]
+    before = Value(count=1, cells={0: 2, 7: 1}, extra={"500": 4})
+    into = Sum.of([before])
+    try:
+        add_encoded(into, cut)
+    except CodecError:
+        assert into.value() == before
+
+
+def test_a_duration_that_cannot_be_is_damage():
+    with pytest.raises(CodecError, match="damaged"):
+        read(encode(Value(cells={5_000: 1})))
+
+
+def test_what_cannot_be_read_is_a_failure_of_the_store():
+    assert issubclass(CodecError, StoreError)
 
 
 def test_counts_beyond_what_a_database_holds_are_kept_at_its_limit():

@@ -52,6 +52,17 @@ def test_the_file_is_named_after_the_service_and_stays_in_its_folder(service, na
     assert found == tmp_path / "holistic-asgi-monitor" / f"{name}.sqlite"
 
 
+def test_a_long_name_of_a_service_makes_a_short_name_of_a_file_for_it_alone(tmp_path):
+    environ = {"XDG_STATE_HOME": str(tmp_path)}
+    first, second = (default_path("a" * 400 + end, environ) for end in ("x", "y"))
+
+    assert first is not None
+    assert second is not None
+    assert first.name != second.name
+    assert len(first.name) < 120
+    assert default_path("b" * 100, environ) == first.with_name(f"{'b' * 100}.sqlite")
+
+
 def test_four_slashes_name_a_file_and_three_one_below_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
@@ -83,6 +94,14 @@ def test_postgresql_is_described_without_its_password():
     place = described("postgresql+asyncpg://shop:S3cret@db:6000/orders")
 
     assert place == "in PostgreSQL at db:6000/orders, schema holistic_monitor"
+
+
+@pytest.mark.parametrize("end", ["h:abc/db", "h:99999/db", "h/db?sslmode=bogus"])
+def test_a_fault_in_the_address_of_postgresql_is_told_at_construction(end):
+    with pytest.raises(ConfigurationError, match=r"^MONITOR_HISTORY_URL .* its .* must be") as said:
+        to_store(Settings(history_url=f"postgresql://u:S3cret@{end}"))
+
+    assert "S3cret" not in str(said.value)
 
 
 def test_without_the_extra_postgresql_names_it(monkeypatch):

@@ -4,6 +4,7 @@ import logging
 import os
 import sqlite3
 import stat
+import threading
 from pathlib import Path
 
 import anyio
@@ -11,9 +12,15 @@ import pytest
 
 from holistic_asgi_monitor.history.sqlite import SQLite
 from holistic_asgi_monitor.history.sqlite.schema import VERSION
-from holistic_asgi_monitor.history.store import Event, StoreError, UnusableStoreError, UsersSeen
+from holistic_asgi_monitor.history.store import (
+    Event,
+    Query,
+    StoreError,
+    UnusableStoreError,
+    UsersSeen,
+)
 from holistic_asgi_monitor.history.values import Kind, Series
-from tests.history.samples import NOON, batch, counts, of_requests, row, spread, timed
+from tests.history.samples import NOON, batch, counts, lived, of_requests, row, spread, timed
 
 DAY = 86_400
 
@@ -201,6 +208,96 @@ async def test_a_folder_that_may_not_be_written_is_named(stores, monkeypatch, pa
         await stores(path).open()
 
 
+@pytest.mark.parametrize("trail", ["", "-wal", ".lock"])
+async def test_a_file_that_may_not_be_written_is_named(stores, monkeypatch, path, trail):
+    """As root every file may be written, so the system's answer is given in its place."""
+    first = stores(path)
+    await first.write(batch(row(NOON, timed(3))))
+    refused = path.with_name(path.name + trail)
+    monkeypatch.setattr(os, "access", lambda name, mode, **options: name != refused)
+
+    with pytest.raises(UnusableStoreError, match=f"the file {refused} may not be written"):
+        await stores(path).open()
+    await first.write(batch(row(NOON, timed(3)), number=1))
+    assert await found(first) == {NOON: 6}
+
+
+async def test_a_folder_in_the_place_of_the_file_is_named(stores, path):
+    path.mkdir(parents=True)
+
+    with pytest.raises(UnusableStoreError, match=f"{path} is a folder"):
+        await stores(path).open()
+
+
+async def test_a_name_that_is_too_long_is_said(stores, tmp_path):
+    with pytest.raises(UnusableStoreError, match="the name of the file is too long"):
+        await stores(tmp_path / f"{'a' * 300}.sqlite").open()
+
+
+@pytest.mark.parametrize("body", [b"\x02\xff", b"\x01\x05"], ids=["newer", "damaged"])
+async def test_a_value_that_cannot_be_read_is_left_out_and_stops_nothing(stores, path, body):
+    store = stores(path)
+    for number in range(10):
+        await store.write(batch(row(NOON + 60 * number, spread(9)), number=number))
+    spoil = "UPDATE points_60 SET body = ? WHERE time = ?"
+    await store._write(lambda session: session.connection.execute(spoil, (body, NOON)))
+
+    fine = await store.read(of_requests(NOON, NOON + 600), NOON + 600)
+    done = await store.maintain(NOON + 1000)
+    again = await store.maintain(NOON + 1000)
+    coarse = await store.read(of_requests(NOON, NOON + 600, 300), NOON + 1000)
+
+    assert counts(fine) == {NOON + 60 * number: 9 for number in range(1, 10)}
+    assert (done.rolled, done.unreadable) == (2, 1)
+    assert (again.rolled, again.unreadable) == (0, 0)
+    assert counts(coarse) == {NOON: 36, NOON + 300: 45}
+
+
+async def test_a_window_of_which_nothing_can_be_read_is_a_gap(stores, path):
+    store = stores(path)
+    await store.write(batch(row(NOON, spread(9))))
+    spoil = "UPDATE points_60 SET body = x'02ff'"
+    await store._write(lambda session: session.connection.execute(spoil))
+
+    assert (await store.maintain(NOON + 1000)).unreadable == 1
+    for step in (60, 300):
+        assert counts(await store.read(of_requests(NOON, NOON + 300, step), NOON + 1000)) == {}
+
+
+async def test_a_question_that_hangs_at_the_end_harms_neither_the_end_nor_the_next_beginning(
+    stores, path, caplog
+):
+    store, release = stores(path), threading.Event()
+    await store.write(batch(row(NOON, timed(3))))
+    assert await found(store) == {NOON: 3}
+    async with anyio.create_task_group() as group:
+        group.start_soon(store._reading_desk.ask, lambda: release.wait(20))
+        await anyio.sleep(0.05)
+        with anyio.fail_after(10):
+            await store.close()
+        await store.write(batch(row(NOON, timed(4)), number=1))
+        assert await found(store) == {NOON: 7}
+        release.set()
+    await store.close()
+
+    assert await found(stores(path)) == {NOON: 7}
+    assert warnings(caplog) == []
+
+
+async def test_an_end_that_is_not_waited_for_comes_all_the_same(stores, path):
+    store, release = stores(path), threading.Event()
+    await store.write(batch(row(NOON, timed(3))))
+    async with anyio.create_task_group() as group:
+        group.start_soon(store._desk.ask, lambda: release.wait(20))
+        await anyio.sleep(0.05)
+        with anyio.move_on_after(0.05):
+            await store.close()
+        release.set()
+    with anyio.fail_after(20):
+        while store._sessions:
+            await anyio.sleep(0.01)
+
+
 async def test_a_full_disk_is_said_and_the_batch_can_be_written_later(stores, path):
     store = stores(path)
     await store.write(batch(row(NOON, timed(3))))
@@ -249,10 +346,94 @@ async def test_what_is_deleted_is_given_back_to_the_disk(stores, path):
         pass
     before = path.stat().st_size
 
-    after = await store.maintain(NOON + 800 * DAY)
+    await lived(store, NOON + 800 * DAY)
 
-    assert after.deleted > 36_000
-    assert after.bytes < 0.1 * before
+    assert path.stat().st_size < 0.1 * before
+
+
+@pytest.mark.parametrize("real", [1, 3], ids=["alone", "beside a right one"])
+async def test_a_clock_that_is_far_ahead_deletes_nothing(stores, path, real):
+    """It looks after the file for half a day; a process with the right time may do so as well."""
+    store = stores(path)
+    seen = UsersSeen(NOON // DAY, "", frozenset({b"a"}))
+    await store.write(batch(row(NOON, timed(3)), users=[seen]))
+    await store.add_event(Event("id", NOON, "incident", "db", "{}"))
+    assert await store.claim("once", NOON)
+    for step in range(144):
+        now = NOON + 900 + 300 * step
+        if real == 3:
+            await store.maintain(now)
+        await store.maintain(now + 3 * 365 * DAY)
+
+    later = NOON + DAY
+    for length in (60, 300, 3600, DAY):
+        whole = await store.read(of_requests(NOON, NOON + 60, length), later)
+        assert sum(counts(whole).values()) == 3
+    assert await store.users(NOON // DAY, NOON // DAY + 1) == 1
+    assert len(await store.events("incident", NOON, NOON + 1)) == 1
+    assert not await store.claim("once", NOON)
+
+
+async def test_rows_of_a_clock_that_is_far_ahead_do_not_make_all_others_old(stores, path):
+    store = stores(path)
+    store._cap = 1 << 20
+    now, value = NOON, spread(5000)
+    await store.write(batch(row(NOON + 3 * 365 * DAY, timed(1)), run="ahead"))
+    for number in range(16):
+        now = NOON + 3600 * number
+        rows = (row(now + 60 * minute, value, each) for minute in range(60) for each in _series(6))
+        await store.write(batch(*rows, number=number))
+        await store.maintain(now + 3600)
+
+    answer = await store.read(of_requests(now - 3600, now + 3600), now + 3600)
+    assert answer.step == 60
+    assert list(counts(answer).values()) == [30_000] * 120
+
+
+async def test_names_of_which_nothing_is_left_are_forgotten_by_every_process(stores, path):
+    """Their numbers go to others; nobody writes to a number that he remembers."""
+    one, other = stores(path), stores(path)
+    shop, till, cart = _series(3)
+    await one.write(batch(row(NOON, timed(1), shop), row(NOON, timed(2), till)))
+    await other.write(batch(row(NOON, timed(4), till), run="other"))
+    later = NOON + 900 * DAY
+    await lived(one, later)
+    names = "SELECT count(*) FROM series"
+    (left,) = await one._write(lambda session: session.connection.execute(names).fetchone())
+    assert left == 0
+
+    await one.write(batch(row(later, timed(8), cart), number=1))
+    await other.write(batch(row(later, timed(16), till), run="other", number=1))
+    await one.write(batch(row(later, timed(32), shop), number=2))
+
+    for series, count in ((cart, 8), (till, 16), (shop, 32)):
+        where = {"endpoint": series.labels[1]}
+        answer = await one.read(of_requests(later, later + 60, where=where), later)
+        assert counts(answer) == {later: count}
+
+
+async def test_names_and_the_log_of_events_count_in_the_cap(stores, path):
+    """Features that are named anew every hundred days, and incidents without end."""
+    store = stores(path, max_mb=5)
+    await store.put_state("incidents", "x" * 200_000, NOON)
+    for number in range(5):
+        now = NOON + number * 100 * DAY
+        many = [
+            row(now, timed(1), Series(Kind.FEATURES, (f"feature-{number}-{each:08d}-of-a-kind",)))
+            for each in range(8000)
+        ]
+        await store.write(batch(*many, number=number))
+        for each in range(100):
+            event = Event(f"{number}-{each}", now + each, "incident", "db", "x" * 8000)
+            await store.add_event(event)
+        for _ in range(2):
+            await store.maintain(now + 1000)
+        assert _on_disk(path) < 6.5 * (1 << 20)
+
+    query = Query(Kind.FEATURES, now, now + 60, where={"feature": many[-1].series.labels[0]})
+    assert sum(counts(await store.read(query, now + 1000)).values()) == 1
+    assert (await store.events("incident", now, now + 100))[0].time == now + 99
+    assert await store.get_state("incidents") == "x" * 200_000
 
 
 async def test_the_file_stays_below_its_cap_and_keeps_the_newest(stores, path):

@@ -74,6 +74,25 @@ async def test_who_no_longer_waits_leaves_the_work_to_be_done(desk):
     assert await desk.ask(lambda: list(done)) == [1]
 
 
+async def test_a_reading_that_nobody_waits_for_any_longer_is_not_begun(desk):
+    release, done = threading.Event(), []
+
+    async def ask(name):
+        await desk.ask(lambda: done.append(name), forsakable=name == "reading")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(desk.ask, lambda: release.wait(20))
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(ask, "reading")
+        group.start_soon(ask, "writing")
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    release.set()
+    await ask("reading")
+
+    assert done == ["writing", "reading"]
+
+
 async def test_too_much_is_refused_with_a_sentence(desk):
     release = threading.Event()
     refused = []
@@ -112,6 +131,31 @@ async def test_closed_the_thread_ends_and_asked_again_another_begins(desk):
     await eventually(gone)
 
     assert await desk.ask(lambda: 2) == 2
+
+
+async def test_finished_the_thread_does_one_last_thing(desk):
+    done = []
+    await desk.finish(lambda: done.append("never begun"))
+    await desk.ask(lambda: done.append("work"))
+    await desk.finish(lambda: done.append("end"))
+    await eventually(gone)
+
+    assert done == ["work", "end"]
+
+
+async def test_the_last_thing_is_done_even_if_nobody_waits_and_another_thread_begins(desk):
+    release, done = threading.Event(), []
+    async with anyio.create_task_group() as group:
+        group.start_soon(desk.ask, lambda: release.wait(20))
+        await eventually(threads)
+        with anyio.move_on_after(0.05):
+            await desk.finish(lambda: done.append(threading.get_ident()))
+        other = await desk.ask(threading.get_ident)
+        assert (len(threads()), done) == (2, [])
+        release.set()
+    await eventually(lambda: done)
+
+    assert done != [other]
 
 
 def test_work_that_ends_after_its_event_loop_harms_nobody():

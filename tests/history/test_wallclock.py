@@ -35,9 +35,24 @@ def test_small_steps_back_are_not_followed(step, followed):
     machine = Machine()
     clock = machine.clock()
     machine.pass_by(10)
+    before = clock.now()
     machine.wall += step
 
-    assert clock.now() == (machine.wall if followed else machine.wall - step)
+    assert clock.now() == (machine.wall if followed else before)
+
+
+def test_after_a_step_back_the_clocks_come_together_again_and_no_minute_comes_twice():
+    machine = Machine()
+    clock = machine.clock()
+    machine.wall -= 300
+    last = clock.now()
+    for _ in range(4 * 3600):
+        machine.pass_by(1)
+        now = clock.now()
+        assert 0 < now - last <= 1
+        last = now
+
+    assert last == machine.wall
 
 
 def test_a_machine_that_slept_is_followed():

@@ -93,7 +93,7 @@ ANSWERS: list[tuple[Answer, dict[str, Any]]] = [
     (Answer(500, "rollup_error"), {}),
     (Answer(502, "<html>"), {}),
     (Answer(503, "", {"Retry-After": "30"}), {"retry_after": 30.0}),
-    (Answer(act="close"), {}),
+    (Answer(act="close"), {"ambiguous": True}),
     (Answer(act="cut"), {"ambiguous": True}),
     (Answer(charset="no-such-charset"), {"ambiguous": True}),
     (Answer(500, "\udcff\udcfe"), {"ambiguous": True}),

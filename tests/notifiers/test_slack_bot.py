@@ -365,7 +365,7 @@ REFUSALS: list[tuple[Answer, dict[str, Any], str]] = [
     (Answer(200, "<html>welcome to our wifi</html>"), {}, "200"),
     (Answer(200, "[]"), {}, ""),
     (Answer(200, "[1]"), {"ambiguous": True}, ""),
-    (Answer(act="close"), {}, "the connection without an answer"),
+    (Answer(act="close"), {"ambiguous": True}, "the connection without an answer"),
     (Answer(act="cut"), {"ambiguous": True}, ""),
     (Answer(charset="no-such-charset"), {"ambiguous": True}, ""),
 ]

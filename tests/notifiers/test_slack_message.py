@@ -189,6 +189,33 @@ class TestLimits:
         ]
         assert said[-1] == "\N{BULLET} and 5 more"
 
+    def test_each_endpoint_has_a_line_before_the_numbers(self) -> None:
+        endpoints = ["GET /a 42 % failed (was 0 %)", "GET /<b> p95 9 ms (was 1 ms)"]
+        body = message([alarm(details={"size": 7, "endpoints": endpoints})], LATER)
+
+        assert texts(body)[0].splitlines()[3:] == [
+            "\N{BULLET} endpoints:",
+            "    GET /a 42 % failed (was 0 %)",
+            "    GET /&lt;b&gt; p95 9 ms (was 1 ms)",
+            "\N{BULLET} size: 7",
+        ]
+
+    def test_of_many_and_long_texts_those_are_shown_that_fit(self) -> None:
+        details = {"endpoints": ["x" * 190 for _ in range(9)], "note": "n" * 900, "more": "m" * 900}
+        body = message([alarm(summary="&" * 5_000, details=details)], LATER)
+
+        assert refusal(body) is None
+        assert texts(body)[0].count("x" * 190) == 3
+
+    def test_numbers_that_the_summary_has_are_not_repeated(self) -> None:
+        details = {"count": 6_100, "errors": 370, "error_rate_percent": 6.07, "p95_ms": 12.5}
+        summary = "6.07 % of 6,100 requests in 5 min failed (threshold 5 %)"
+        said = texts(message([alarm(summary=summary, details=details)], LATER))[0]
+        assert said.splitlines()[3:] == ["\N{BULLET} p95_ms: 12.5"]
+
+        said = texts(message([alarm(summary="it fails", details=details)], LATER))[0]
+        assert len(said.splitlines()) == 7
+
     @pytest.mark.parametrize("count", [1, 2, 10, 11, 60, 300])
     def test_many_and_long_alerts_stay_within_them(self, count: int) -> None:
         long = self.HOSTILE + "&" * 5000

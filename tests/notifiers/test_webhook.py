@@ -189,7 +189,7 @@ ANSWERS: list[tuple[Answer, dict[str, Any]]] = [
     (Answer(500, ""), {}),
     (Answer(503, "", {"Retry-After": "30"}), {"retry_after": 30.0}),
     (Answer(599, ""), {}),
-    (Answer(act="close"), {}),
+    (Answer(act="close"), {"ambiguous": True}),
 ]
 
 
@@ -217,6 +217,22 @@ async def test_the_head_of_an_answer_is_enough(receiver: Receiver) -> None:
     """What is cut off after it was read by nobody."""
     receiver.script = [Answer(200, "half", act="cut")]
     await Webhook(receiver.url).send([alarm()])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dashboard_url", 7),
+        ("runbook_url", ["https://x"]),
+        ("ended_at", "2026-11-23T12:00:00"),
+        ("started_at", "2026-11-23T12:00:00"),
+        ("details", [1]),
+        ("severity", "grave"),
+    ],
+)
+def test_what_no_alert_was_written_as_is_refused(name: str, value: object) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        alert_from(as_json(alarm()) | {name: value})
 
 
 def test_a_wait_may_be_a_date_of_http() -> None:

@@ -34,6 +34,9 @@ CLASSES = (_base_client.SyncAPIClient, _base_client.AsyncAPIClient)
 def _originals() -> Iterator[None]:
     """Nothing is replaced before a test, and nothing after it."""
     gc.collect()
+    # Monitors of other tests that something still holds.
+    for tracker in list(Hook._members):
+        Hook.leave(tracker)
     before = methods()
     assert not Hook._attached
     yield

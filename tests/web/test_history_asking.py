@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holistic_asgi_monitor.history.store import Query
+from holistic_asgi_monitor.history.tiers import plan
 from holistic_asgi_monitor.history.values import Kind
 from holistic_asgi_monitor.web.history.asking import (
     LATEST,
@@ -88,7 +90,9 @@ def test_every_iso_time_is_the_moment_that_it_names(moment, offset):
 @given(st.integers(0, LATEST), st.integers(0, LATEST), st.integers(1, LONGEST_STEP))
 def test_a_range_is_taken_as_it_is_or_refused(start, end, step):
     query = f"metric=cpu&from={start}&to={end}&step={step}"
-    if 0 < end - start <= MOST_POINTS * step:
+    in_force = plan(Query(Kind.SYSTEM, start, end, step), NOW).step
+    assert in_force >= step
+    if 0 < end - start <= MOST_POINTS * in_force:
         wanted = of(query)
         assert (wanted.start, wanted.end, wanted.step) == (start, end, step)
     else:
@@ -96,13 +100,23 @@ def test_a_range_is_taken_as_it_is_or_refused(start, end, step):
 
 
 def test_eleven_thousand_points_are_allowed_and_no_more():
-    assert of(f"from=0&to={MOST_POINTS * 60}&step=60").step == 60
-    sentence = refusal(f"from=0&to={MOST_POINTS * 60 + 1}&step=60")
+    end = int(NOW) - 86_400 + MOST_POINTS * 60
+    assert of(f"from={int(NOW) - 86_400}&to={end}&step=60").step == 60
+    sentence = refusal(f"from={int(NOW) - 86_400}&to={end + 1}&step=60")
 
     assert sentence == (
         "The parameter step makes more than 11000 points of this range; "
         "allowed: 61 s or more, or a shorter range."
     )
+
+
+@pytest.mark.parametrize(
+    "query", ["from=-24h&step=1", "from=-13d&step=60", "from=-89d&step=1", "from=-729d&step=300"]
+)
+def test_the_points_are_those_of_the_step_in_force(query):
+    """A minute is the shortest that is kept, and what is older is kept in longer stretches."""
+    assert of(query).step < 300 or "729" in query
+    assert "11000 points" in refusal(f"{query}&to=2100-01-01")
 
 
 def test_users_are_counted_by_days_whatever_the_step():

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from holistic_asgi_monitor import CheckResult, Monitor, Settings, Status, notifiers
 from holistic_asgi_monitor.cli import main
+from holistic_asgi_monitor.history.bounds import TooMuchError
 from holistic_asgi_monitor.history.sqlite import SQLite
 from holistic_asgi_monitor.history.store import StoreError, UsersSeen
 from holistic_asgi_monitor.history.values import Kind, Value
@@ -242,6 +243,35 @@ async def test_trouble_with_the_store_is_503_with_its_sentence(monkeypatch):
     assert json.loads(exchange.body)["error"] == (
         "History cannot be read now: the history file /var/x is locked by another process."
     )
+
+
+async def test_a_question_that_is_made_of_too_much_is_400_with_a_sentence(monkeypatch):
+    monitor = monitored()
+
+    async def failing(*_):
+        raise TooMuchError
+
+    async with monitor:
+        monkeypatch.setattr(type(monitor._parts.recorder.store), "read", failing)
+        exchange = await get(monitor, f"{PATH}?metric=cpu")
+
+    assert exchange.status == 400
+    assert json.loads(exchange.body)["error"] == (
+        "History cannot answer this: the question takes more than 200000 stored values; "
+        "allowed: a shorter range, a longer step, or one endpoint or name alone."
+    )
+
+
+async def test_a_clock_that_is_set_back_takes_nothing_out_of_answers():
+    monitor = monitored()
+    recorder = monitor._parts.recorder
+    recorder._time._wall = lambda: time.time() - 300
+    async with monitor:
+        await get(monitor, "/items/1")
+        found = await answer(monitor, metric="requests", step=60, **{"from": "-3m"})
+
+    assert sum(point or 0 for _, point in found["points"]) == 1
+    assert found["points"][-1][0] > time.time() - 120
 
 
 async def test_switched_off_the_monitor_opens_nothing_and_the_app_answers(tmp_path):

@@ -8,6 +8,7 @@ from itertools import chain
 from urllib.parse import urlencode
 
 import anyio
+import anyio.to_thread
 import pytest
 from blockbuster import BlockBuster
 from starlette.applications import Starlette
@@ -78,6 +79,26 @@ async def test_every_replica_tells_the_whole_and_each_by_name(url):
             found = await values(reader, metric="requests", instance=name, step=1200)
             assert sum(found) == PER_REPLICA
         assert sum(await values(reader, metric="requests", instance="web-9", step=1200)) == 0
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # asyncpg knows no other
+async def test_the_statistics_wait_a_second_for_a_database_that_is_silent(postgres):
+    """And no longer: the bound is far above that, and far below the patience with a database."""
+    monitor = replica(postgres.url(database=postgres.new_database()), "web-1")
+    async with monitor:
+        await values(monitor, metric="requests")
+        await anyio.to_thread.run_sync(postgres.freeze)
+        try:
+            with anyio.fail_after(12):
+                async with anyio.create_task_group() as group:
+                    for _ in range(5):
+                        group.start_soon(get, monitor, "/api/monitoring/stats")
+                exchange = await get(monitor, "/api/monitoring/stats")
+        finally:
+            await anyio.to_thread.run_sync(postgres.thaw)
+
+    assert exchange.status == 200
+    assert json.loads(exchange.body)["trend"] is None
 
 
 def test_the_command_line_reads_it_and_makes_nothing(url, capsys, monkeypatch):

@@ -198,3 +198,11 @@ async def test_a_request_is_not_slower_for_it():
     assert seen == []
     await stats(monitor)
     assert len(slowest.of_last_day()) == 2
+
+
+@pytest.mark.parametrize("version", ["1.2.3", None])
+async def test_a_version_that_is_not_known_is_null(version):
+    settings = Settings(service="x", access="open", history_url="off", app_version=version)
+    exchange = await get(Monitor(Starlette(), settings=settings), "/api/monitoring/stats")
+
+    assert json.loads(exchange.body)["version"] == version

@@ -150,6 +150,64 @@ async def test_without_history_there_is_no_trend_and_it_is_asked_again_later():
     assert calls == 2
 
 
+class Slow:
+    """A history that is silent while it is told to be."""
+
+    def __init__(self, store):
+        self.silent = False
+        self._read = source(store).read
+
+    async def __call__(self, query):
+        if self.silent:
+            await anyio.sleep_forever()
+        return await self._read(query)
+
+
+async def test_nobody_waits_long_for_a_history_that_is_silent(store):
+    """Twenty ask at once, and each is told within its patience; an hour later there is another."""
+    await write(store, *requests(UNTIL - 60, "/a", value([0.1])))
+    clock = [NOW]
+    read = Slow(store)
+    read.silent = True
+    trends = Trends(read, lambda: clock[0], patience=0.2)
+    found = []
+
+    async def ask():
+        found.append(await trends.now())
+
+    with anyio.fail_after(3):
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(ask)
+    assert found == [None] * 20
+
+    read.silent = False
+    clock[0] += 61
+    known = await trends.now()
+    assert known is not None
+    read.silent = True
+    clock[0] += 61
+    assert await trends.now() is known, "the last one that is known"
+
+
+async def test_what_was_read_before_patience_ended_is_not_read_again(store):
+    clock = [NOW]
+    ends = []
+
+    async def read(query):
+        ends.append(query.end)
+        if len(ends) == 4:
+            await anyio.sleep_forever()
+        return await source(store).read(query)
+
+    trends = Trends(read, lambda: clock[0], patience=0.2)
+    assert await trends.now() is None
+    clock[0] += 61
+
+    assert await trends.now() is not None
+    assert ends[4:] == [UNTIL - WEEK] * 3 + [UNTIL] * 3
+
+
 async def stats(monitor):
     return json.loads((await get(monitor, "/api/monitoring/stats")).body)
 

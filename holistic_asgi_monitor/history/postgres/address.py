@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
-from urllib.parse import quote, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from holistic_asgi_monitor.model import ConfigurationError
 
@@ -16,11 +17,17 @@ _URL = re.compile(
     r"(?P<hosts>[\w.,:%\[\]-]*)(?:/(?P<database>[^/?@]*))?(?:\?(?P<query>[^@]*))?",
     re.IGNORECASE | re.DOTALL,
 )
+_HOST = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>.*))?")
+_HIGHEST_PORT = 65_535
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`shown` is host:port/database, `user` whom the server knows us as; `dsn` is secret."""
+    """`shown` is host:port/database, `user` whom the server knows us as; `dsn` is secret.
+
+    The host may be the folder of a Unix socket.
+    """
 
     shown: str
     database: str
@@ -35,18 +42,44 @@ class Address:
         """
         found = _URL.fullmatch(url.strip())
         if found is None:
-            raise ConfigurationError(
-                "MONITOR_HISTORY_URL (field history_url) begins with postgresql:, but is no "
-                "address: it must be postgresql://user:password@host:port/database."
-            )
+            raise _refusal("it", "postgresql://user:password@host:port/database")
+        query = dict(parse_qsl(found["query"] or ""))
         user, password = found["user"] or "", found["password"]
         secret = "" if password is None else f":{quote(unquote(password), safe='')}"
         userinfo = f"{quote(unquote(user), safe='')}{secret}@" if user else ""
-        hosts, database = found["hosts"] or "localhost", found["database"] or ""
-        query = f"?{found['query']}" if found["query"] else ""
+        hosts, database = found["hosts"], unquote(found["database"] or "")
+        _check(hosts, query)
+        if not hosts and "host" not in query:
+            hosts = "localhost"
+        shown = unquote(hosts) or query["host"]
+        end = f"/{quote(database, safe='')}" + (f"?{found['query']}" if found["query"] else "")
         return cls(
-            shown=f"{hosts}/{unquote(database)}" if database else hosts,
-            database=unquote(database),
-            user=unquote(user),
-            dsn=f"postgresql://{userinfo}{hosts}/{database}{query}",
+            shown=f"{shown}/{database}" if database else shown,
+            database=database,
+            user=unquote(user) or query.get("user", ""),
+            dsn=f"postgresql://{userinfo}{hosts}{end}",
         )
+
+
+def _check(hosts: str, query: Mapping[str, str]) -> None:
+    """`ConfigurationError` for what the driver would refuse only later, with each attempt."""
+    ports = [port for port in query.get("port", "").split(",") if port]
+    for host in hosts.split(","):
+        found = _HOST.fullmatch(host)
+        if found is None:
+            raise _refusal("its host", "a name, an IPv4 address, or an IPv6 address in brackets")
+        ports += [found["port"]] if found["port"] else []
+    if not all(re.fullmatch(r"0*[1-9][0-9]{0,4}", port, re.ASCII) for port in ports) or any(
+        int(port) > _HIGHEST_PORT for port in ports
+    ):
+        raise _refusal("its port", f"a whole number from 1 to {_HIGHEST_PORT}")
+    if query.get("sslmode", "prefer") not in _SSL_MODES:
+        raise _refusal("its sslmode", f"one of {', '.join(_SSL_MODES)}")
+
+
+def _refusal(what: str, allowed: str) -> ConfigurationError:
+    """What is wrong, without repeating it: it may hold a secret."""
+    return ConfigurationError(
+        "MONITOR_HISTORY_URL (field history_url) begins with postgresql:, but is no address: "
+        f"{what} must be {allowed}."
+    )

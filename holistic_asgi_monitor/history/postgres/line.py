@@ -16,11 +16,15 @@ from holistic_asgi_monitor.model import MissingExtraError
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ("Line",)
+__all__ = ("HeldUpError", "Line")
 
 T = TypeVar("T")
 CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
+
+
+class HeldUpError(StoreError):
+    """The tables cannot be changed now; everything else goes on."""
 
 
 class Line:
@@ -113,20 +117,46 @@ def _said(error: Exception, address: Address) -> StoreError:
     names = [base.__name__ for base in type(error).__mro__]
     for name, sentence in _SENTENCES.items():
         if name in names:
-            return StoreError(
-                sentence.format(where=address.shown, user=address.user, database=address.database)
+            kind = HeldUpError if name in _HOLDING_UP else StoreError
+            return kind(
+                sentence.format(where=address.shown, database=address.database, **_user(address))
             )
     return StoreError(f"PostgreSQL at {address.shown} refuses ({type(error).__name__})")
 
 
+def _user(address: Address) -> dict[str, str]:
+    """Our user as the subject of a sentence, and in a statement."""
+    if address.user:
+        return {"user": f"user {address.user}", "name": address.user}
+    return {"user": "the user, whom the address does not name,", "name": "<user>"}
+
+
+_HOLDING_UP = ("LockNotAvailableError", "NotOwnerError")
 _SENTENCES = {
     "TimeoutError": "PostgreSQL at {where} gives no answer",
-    "InvalidPasswordError": "PostgreSQL at {where} rejects the password of user {user}",
-    "InvalidAuthorizationSpecificationError": "PostgreSQL at {where} lets user {user} not in",
+    "InvalidPasswordError": "PostgreSQL at {where} rejects the password of {user}",
+    "InvalidAuthorizationSpecificationError": "PostgreSQL at {where} does not let {user} in",
     "InvalidCatalogNameError": "there is no such database as {where}",
+    "SchemaRefusedError": (
+        "{user} may not make the schema holistic_monitor at {where}: "
+        "GRANT CREATE ON DATABASE {database} TO {name}, or make the schema for this user"
+    ),
+    "TablesRefusedError": (
+        "{user} may not make tables in the schema holistic_monitor that is there at {where}: "
+        "GRANT USAGE, CREATE ON SCHEMA holistic_monitor TO {name}, or name its owner in the address"
+    ),
+    "NotOwnerError": (
+        "{user} may not change the tables of the schema holistic_monitor at {where}, "
+        "which only their owner may: let one process at least run as their owner"
+    ),
     "InsufficientPrivilegeError": (
-        "user {user} may not make the schema holistic_monitor at {where}: "
-        "GRANT CREATE ON DATABASE {database} TO {user}, or make the schema for this user"
+        "{user} may not use the schema holistic_monitor that is there at {where}: "
+        "GRANT USAGE ON SCHEMA holistic_monitor TO {name}, and GRANT SELECT, INSERT, UPDATE, "
+        "DELETE ON ALL TABLES IN SCHEMA holistic_monitor TO {name}, "
+        "or name its owner in the address"
+    ),
+    "LockNotAvailableError": (
+        "another session, such as pg_dump, holds the tables of the history at {where}"
     ),
     "ReadOnlySQLTransactionError": "PostgreSQL at {where} may only be read: it is a standby",
     "UndefinedTableError": "PostgreSQL at {where} holds no history",
@@ -136,6 +166,7 @@ _SENTENCES = {
     "ConnectionRefusedError": "PostgreSQL at {where} refuses connections",
     "OSError": "PostgreSQL at {where} cannot be reached",
     "PostgresConnectionError": "the connection to PostgreSQL at {where} broke off",
+    "ClientConfigurationError": "the address of PostgreSQL at {where} has a wrong parameter",
     "InterfaceError": "the connection to PostgreSQL at {where} broke off",
     "AdminShutdownError": "PostgreSQL at {where} is starting or ending",
 }

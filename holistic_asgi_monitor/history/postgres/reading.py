@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
+from holistic_asgi_monitor.history import bounds
 from holistic_asgi_monitor.history.gathering import Stored, gathered, matching
 from holistic_asgi_monitor.history.postgres.schema import SCHEMA, table
 from holistic_asgi_monitor.history.store import Answer, Event, Query
@@ -28,9 +30,11 @@ async def read(
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         known = await _known(connection, service, query)
         found = await _found(connection, query, chosen, list(known))
+        written = await _written(connection, query)
     # Decoding takes longer than asking, and the event loop has other things to do.
     work = partial(_answer, query, chosen, known, found)
-    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+    answer = await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+    return replace(answer, written=written)
 
 
 async def state(connection: asyncpg.Connection[Any], service: str, key: str) -> str | None:
@@ -126,6 +130,19 @@ async def _known(
     return await anyio.to_thread.run_sync(_matching, query, found, abandon_on_cancel=True)
 
 
+async def _written(connection: asyncpg.Connection[Any], query: Query) -> frozenset[int]:
+    """Which batches of the one who asks are in the database."""
+    if query.ours is None:
+        return frozenset()
+    found = await connection.fetch(
+        f"SELECT b.number FROM {SCHEMA}.batches AS b JOIN {SCHEMA}.runs AS r "  # noqa: S608 - our names
+        "ON r.id = b.run WHERE r.run = $1 AND b.number >= $2",
+        query.ours.run,
+        query.ours.first,
+    )
+    return frozenset(number for (number,) in found)
+
+
 async def _found(
     connection: asyncpg.Connection[Any], query: Query, chosen: Plan, known: list[int]
 ) -> list[Any]:
@@ -137,17 +154,28 @@ async def _found(
     if query.instance is not None:
         writer = f"JOIN {SCHEMA}.batches AS b ON b.id = p.batch JOIN {SCHEMA}.runs AS r"
         statement = f"{start} {writer} ON r.id = b.run WHERE {span} AND r.instance = $4"
-        return list(await connection.fetch(statement, *values, plain(query.instance)))
-    found = list(await connection.fetch(f"{start} WHERE {span}", *values))
+        return await _fetched(connection, statement, *values, plain(query.instance))
+    found = await _fetched(connection, f"{start} WHERE {span}", *values)
     if chosen.tier is not FINEST:
         # What has not been added to this tier yet.
-        found += await connection.fetch(
+        found += await _fetched(
+            connection,
             f"SELECT {columns} FROM {SCHEMA}.due AS d JOIN {table(FINEST)} AS p "  # noqa: S608 - our names
             f"ON p.batch = d.batch AND p.time >= d.time AND p.time < d.time + {WINDOW} "
             f"WHERE {span} AND d.time > $2 - {WINDOW} AND d.time < $3",
             *values,
         )
     return found
+
+
+async def _fetched(
+    connection: asyncpg.Connection[Any], statement: str, *values: object
+) -> list[Any]:
+    """The rows; `TooMuchError` where there are too many."""
+    found = await connection.fetch(f"{statement} LIMIT {bounds.MOST_VALUES + 1}", *values)
+    if len(found) > bounds.MOST_VALUES:
+        raise bounds.TooMuchError
+    return list(found)
 
 
 def _matching(query: Query, found: list[Any]) -> dict[int, Series]:

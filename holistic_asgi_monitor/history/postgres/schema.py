@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from holistic_asgi_monitor.history.tiers import DAY, FINEST, ROLLED, TIERS, Tier
@@ -13,9 +15,13 @@ __all__ = (
     "PARTITIONED",
     "SCHEMA",
     "VERSION",
+    "NotOwnerError",
+    "SchemaRefusedError",
+    "TablesRefusedError",
     "add_partitions",
     "drop_partitions",
     "found_version",
+    "refused",
     "step_up",
     "table",
 )
@@ -28,6 +34,18 @@ PARTITIONED = TIERS[:2]
 
 _NUMBERS = """count bigint NOT NULL, errors bigint NOT NULL, total bigint NOT NULL,
   peak bigint NOT NULL, body bytea NOT NULL"""
+
+
+class SchemaRefusedError(Exception):
+    """Our user may not make the schema."""
+
+
+class TablesRefusedError(Exception):
+    """Our user may not make tables in the schema that is there."""
+
+
+class NotOwnerError(Exception):
+    """Our user may not change the tables, which are another's."""
 
 
 def table(tier: Tier) -> str:
@@ -99,16 +117,33 @@ async def step_up(connection: asyncpg.Connection[Any], now: float) -> int:
             known = "SELECT 1 FROM pg_namespace WHERE nspname = $1"
             # Not IF NOT EXISTS, which needs the right to create even where it is there.
             if await connection.fetchval(known, SCHEMA) is None:
-                await connection.execute(f"CREATE SCHEMA {SCHEMA}")
-            for statement in (each for step in MIGRATIONS[before:] for each in step):
-                await connection.execute(statement)
-            await connection.execute(
-                f"INSERT INTO {SCHEMA}.meta VALUES ('version', $1) "  # noqa: S608 - our name
-                "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                VERSION,
-            )
-            await add_partitions(connection, now)
+                with refused(SchemaRefusedError):
+                    await connection.execute(f"CREATE SCHEMA {SCHEMA}")
+            with refused(NotOwnerError if before else TablesRefusedError):
+                await _step_up(connection, before, now)
     return before
+
+
+async def _step_up(connection: asyncpg.Connection[Any], before: int, now: float) -> None:
+    for statement in (each for step in MIGRATIONS[before:] for each in step):
+        await connection.execute(statement)
+    await connection.execute(
+        f"INSERT INTO {SCHEMA}.meta VALUES ('version', $1) "  # noqa: S608 - our name
+        "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        VERSION,
+    )
+    await add_partitions(connection, now)
+
+
+@contextmanager
+def refused(kind: type[Exception]) -> Iterator[None]:
+    """Say by the kind of error what it is that our user has no right to."""
+    import asyncpg
+
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError:
+        raise kind from None
 
 
 async def partitions(connection: asyncpg.Connection[Any], tier: Tier) -> set[int]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
 from holistic_asgi_monitor.history.postgres import reading, upkeep, writing
 from holistic_asgi_monitor.history.postgres.address import Address
-from holistic_asgi_monitor.history.postgres.line import Line
+from holistic_asgi_monitor.history.postgres.line import HeldUpError, Line
 from holistic_asgi_monitor.history.postgres.schema import SCHEMA, VERSION, found_version, step_up
 from holistic_asgi_monitor.history.store import Answer, Batch, Event, Query, StoreError, Upkeep
 from holistic_asgi_monitor.history.tiers import WINDOWS_AT_ONCE
@@ -25,6 +26,8 @@ __all__ = ("PostgreSQL",)
 _logger = logging.getLogger("holistic_asgi_monitor")
 
 T = TypeVar("T")
+DAYS_PAUSE = 240.0
+"""Seconds until days are added and dropped again, after something held that up."""
 
 
 class PostgreSQL:
@@ -45,6 +48,7 @@ class PostgreSQL:
         self._writing, self._reading = anyio.Lock(), anyio.Lock()
         self._known: dict[Series, int] = {}
         self._newer = False
+        self._held_up, self._holding_up = -inf, ""
 
     @property
     def writable(self) -> bool:
@@ -127,7 +131,8 @@ class PostgreSQL:
             lambda line: upkeep.roll_next(line, now)
         ):
             windows += 1
-        deleted = await self._write(lambda line: upkeep.tidy_up(line, now))
+        deleted = await self._write(lambda line: upkeep.delete_old(line, now))
+        deleted += await self._turn_days(now)
         size = await self._read(_size)
         return Upkeep(windows, deleted, size)
 
@@ -135,6 +140,21 @@ class PostgreSQL:
         """Close both connections; a later call opens them again."""
         await self._writer.close()
         await self._reader.close()
+
+    async def _turn_days(self, now: float) -> int:
+        """Add and drop days where nothing holds that up; how many are gone."""
+        if 0 <= now - self._held_up < DAYS_PAUSE:
+            return 0
+        try:
+            deleted = await self._write(lambda line: upkeep.turn_days(line, now))
+        except HeldUpError as error:
+            self._held_up = now
+            if str(error) != self._holding_up:
+                self._holding_up = str(error)
+                _logger.warning("History goes on, but adds and drops no days now: %s", error)
+            return 0
+        self._held_up, self._holding_up = -inf, ""
+        return deleted
 
     async def _write(self, work: Callable[[asyncpg.Connection[Any]], Awaitable[T]]) -> T:
         async with self._writing:

@@ -14,8 +14,10 @@ from holistic_asgi_monitor.history.postgres.schema import (
     PARTITIONED,
     ROLLER_LOCK,
     SCHEMA,
+    NotOwnerError,
     add_partitions,
     drop_partitions,
+    refused,
     table,
 )
 from holistic_asgi_monitor.history.tiers import (
@@ -36,9 +38,10 @@ from holistic_asgi_monitor.history.values import Sum
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ("roll_next", "tidy_up")
+__all__ = ("delete_old", "roll_next", "turn_days")
 
 ROWS_AT_A_TIME = 16
+DAYS_PATIENCE = "100ms"
 
 
 async def roll_next(connection: asyncpg.Connection[Any], now: float) -> bool:
@@ -67,49 +70,73 @@ async def roll_next(connection: asyncpg.Connection[Any], now: float) -> bool:
     return True
 
 
-async def tidy_up(connection: asyncpg.Connection[Any], now: float) -> int:
-    """Make partitions ahead, delete what is too old; how many values or partitions that were."""
-    deleted = 0
-    # By itself: who changes tables holds everybody up, and must not wait for rows meanwhile.
+async def delete_old(connection: asyncpg.Connection[Any], now: float) -> int:
+    """Delete what is too old, row by row; how many values."""
     async with connection.transaction():
         if not await _elected(connection):
             return 0
-        await add_partitions(connection, now)
-        due = await connection.fetchval(f"SELECT min(time) FROM {SCHEMA}.due")  # noqa: S608 - our name
-        for tier in PARTITIONED:
-            before = expired_before(tier, now)
-            if tier is FINEST and due is not None:
-                before = min(before, due)
-            deleted += await drop_partitions(connection, tier, before)
-            deleted += await _delete_points(connection, f"{table(tier)}_rest", before)
+        now = await _agreed(connection, now)
+        deleted = await _delete_old_points(connection, now)
+        await _drop_user_days(connection, int(now // DAY) - USER_DAYS)
+        for name, column, days in (
+            ("batches", "written", BATCH_DAYS),
+            ("runs", "written", BATCH_DAYS),
+            ("claims", "written", CLAIM_DAYS),
+            ("events", "time", EVENT_DAYS),
+        ):
+            await connection.execute(
+                f"DELETE FROM {SCHEMA}.{name} WHERE {column} < $1",  # noqa: S608 - our names
+                int(now) - days * DAY,
+            )
+    return deleted
+
+
+async def turn_days(connection: asyncpg.Connection[Any], now: float) -> int:
+    """Make the partitions of the days ahead, drop those that are too old; how many these were.
+
+    By itself, and without waiting: who changes tables waits for every reader of them, and
+    everybody else waits behind.
+    """
     async with connection.transaction():
-        if await _elected(connection):
-            deleted += await _delete_rows(connection, now)
+        if not await _elected(connection, patience=DAYS_PATIENCE):
+            return 0
+        now = await _agreed(connection, now)
+        with refused(NotOwnerError):
+            await add_partitions(connection, now)
+            deleted = 0
+            for tier in PARTITIONED:
+                before = await _too_old(connection, tier, now)
+                deleted += await drop_partitions(connection, tier, before)
     return deleted
 
 
-async def _delete_rows(connection: asyncpg.Connection[Any], now: float) -> int:
-    """Delete what is too old where there are no partitions; how many values."""
+async def _delete_old_points(connection: asyncpg.Connection[Any], now: float) -> int:
     deleted = 0
-    for tier in TIERS[len(PARTITIONED) :]:
-        deleted += await _delete_points(connection, table(tier), expired_before(tier, now))
-    await _drop_user_days(connection, int(now // DAY) - USER_DAYS)
-    for name, column, days in (
-        ("batches", "written", BATCH_DAYS),
-        ("runs", "written", BATCH_DAYS),
-        ("claims", "written", CLAIM_DAYS),
-        ("events", "time", EVENT_DAYS),
-    ):
-        await connection.execute(
-            f"DELETE FROM {SCHEMA}.{name} WHERE {column} < $1",  # noqa: S608 - our names
-            int(now) - days * DAY,
-        )
+    for tier in TIERS:
+        name = f"{table(tier)}_rest" if tier in PARTITIONED else table(tier)
+        before = await _too_old(connection, tier, now)
+        done = await connection.execute(f"DELETE FROM {name} WHERE time < $1", before)  # noqa: S608 - our name
+        deleted += int(done.split()[-1])
     return deleted
 
 
-async def _elected(connection: asyncpg.Connection[Any]) -> bool:
+async def _too_old(connection: asyncpg.Connection[Any], tier: Tier, now: float) -> int:
+    """Before which time a tier's values go; what is still to be rolled up stays."""
+    before = expired_before(tier, now)
+    if tier is not FINEST:
+        return before
+    due = await connection.fetchval(f"SELECT min(time) FROM {SCHEMA}.due")  # noqa: S608 - our name
+    return before if due is None else min(before, due)
+
+
+async def _agreed(connection: asyncpg.Connection[Any], now: float) -> float:
+    """The time, by the server where our own clock is ahead of it: it must not delete too much."""
+    return min(now, float(await connection.fetchval("SELECT extract(epoch FROM now())")))
+
+
+async def _elected(connection: asyncpg.Connection[Any], *, patience: str = "5s") -> bool:
     """Whether this process alone does the upkeep now; until the transaction ends."""
-    await connection.execute("SET LOCAL lock_timeout = '5s'")
+    await connection.execute(f"SET LOCAL lock_timeout = '{patience}'")
     return bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", ROLLER_LOCK))
 
 
@@ -165,11 +192,6 @@ def _added(
         it = pack(sum_)
         rows.append((series, time, it.count, it.errors, it.total, it.peak, it.body))
     return rows
-
-
-async def _delete_points(connection: asyncpg.Connection[Any], name: str, before: int) -> int:
-    done = await connection.execute(f"DELETE FROM {name} WHERE time < $1", before)  # noqa: S608 - our name
-    return int(done.split()[-1])
 
 
 async def _drop_user_days(connection: asyncpg.Connection[Any], before: int) -> None:

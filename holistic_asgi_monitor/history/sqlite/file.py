@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -25,6 +26,15 @@ ROWS_IN_STATEMENT = 64
 APPLICATION = 0x48414D31
 """What marks a file as ours, in its header."""
 _TRAILS = ("", "-wal", "-shm")
+_LOCK = ".lock"
+_FOR_GOOD = {
+    errno.EACCES: "the folder {folder} may not be written",
+    errno.EPERM: "the folder {folder} may not be written",
+    errno.EROFS: "the folder {folder} may not be written",
+    errno.ENOTDIR: "{folder} is no folder",
+    errno.ENAMETOOLONG: "the name of the file is too long",
+}
+"""What will be the same at the next try."""
 _SENTENCES = {
     sqlite3.SQLITE_BUSY: "is locked by another process",
     sqlite3.SQLITE_LOCKED: "is locked by another process",
@@ -69,7 +79,7 @@ class File:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the lock between the processes that write this file."""
-        with locked(None if self.path is None else self._trail(".lock")):
+        with locked(None if self.path is None else self._trail(_LOCK)):
             yield
 
     @contextmanager
@@ -94,14 +104,27 @@ class File:
         self._make_folder(self.path.parent)
         with self.speaking():
             try:
+                self._refuse_what_may_not_be_written()
                 with self.lock():
                     return self._open(self.path)
-            except PermissionError:
-                pass
             except OSError as error:
-                if error.errno != errno.EROFS:
+                if error.errno not in _FOR_GOOD:
                     raise
-        raise UnusableStoreError(f"the folder {self.path.parent} may not be written")
+                reason = _FOR_GOOD[error.errno].format(folder=self.path.parent)
+        raise UnusableStoreError(reason)
+
+    def _refuse_what_may_not_be_written(self) -> None:
+        """SQLite would open such a file without a word, and fail with every batch.
+
+        Nothing is opened here: closing it would take away the locks that SQLite has on it.
+        """
+        assert self.path is not None
+        if self.path.is_dir():
+            raise UnusableStoreError(f"{self.path} is a folder")
+        effective = os.access in os.supports_effective_ids
+        for found in map(self._trail, (*_TRAILS, _LOCK)):
+            if found.exists() and not os.access(found, os.R_OK | os.W_OK, effective_ids=effective):
+                raise UnusableStoreError(f"the file {found} may not be written")
 
     def open_to_read(self) -> Session:
         """A session that can only read."""
@@ -243,7 +266,8 @@ def _connect(place: str) -> sqlite3.Connection:
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except OSError:
+        # Whatever keeps us from it, opening it will say.
         return None
     return found.st_dev, found.st_ino
 

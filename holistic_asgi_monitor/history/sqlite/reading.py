@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
+from holistic_asgi_monitor.history.bounds import bounded
 from holistic_asgi_monitor.history.gathering import Stored, gathered, matching
 from holistic_asgi_monitor.history.sqlite.file import Session
 from holistic_asgi_monitor.history.sqlite.schema import table
@@ -22,7 +24,9 @@ def read(session: Session, query: Query, now: float) -> Answer:
     with _one_state(connection):
         known = _known(session, query)
         chosen = plan(query, now, floors(connection))
-        return gathered(query, chosen, known, _found(connection, query, chosen, known))
+        found = bounded(_found(connection, query, chosen, known))
+        answer = gathered(query, chosen, known, found)
+        return replace(answer, written=_written(connection, query))
 
 
 def floors(connection: sqlite3.Connection) -> dict[int, int]:
@@ -111,6 +115,18 @@ def _known(session: Session, query: Query) -> dict[int, Series]:
     return {number: series for number, series in every.items() if matching(query, series)}
 
 
+def _written(connection: sqlite3.Connection, query: Query) -> frozenset[int]:
+    """Which batches of the one who asks are in the file."""
+    if query.ours is None:
+        return frozenset()
+    found = connection.execute(
+        "SELECT b.number FROM batches AS b JOIN runs AS r ON r.id = b.run "
+        "WHERE r.run = ? AND b.number >= ?",
+        (query.ours.run, query.ours.first),
+    )
+    return frozenset(number for (number,) in found)
+
+
 def _found(
     connection: sqlite3.Connection, query: Query, chosen: Plan, known: Iterable[int]
 ) -> Iterator[Stored]:
@@ -125,7 +141,7 @@ def _found(
         statements = [f"{statement} {writer} WHERE {span} AND r.instance = :instance"]
     elif chosen.tier is not FINEST:
         statements.append(f"SELECT {columns} {_NOT_ADDED_YET} AND {span}")
-    values = {"start": chosen.start, "end": chosen.end, "instance": query.instance}
+    values = {"start": chosen.start, "end": chosen.end, "instance": plain(query.instance or "")}
     for series in known:
         for statement in statements:
             for row in connection.execute(statement, {**values, "series": series}):

@@ -1,7 +1,8 @@
 """How the file is kept below its cap, and how it really becomes smaller.
 
 Each tier has a share of the cap. Where the whole is over it, the tiers that are over their own
-share lose their oldest values, each in proportion; a tier within its share loses none.
+share lose their oldest values, each in proportion; a tier within its share loses none. So do the
+hashes of users and the log of events. Names without values go; what must stay counts all the same.
 """
 
 from __future__ import annotations
@@ -11,27 +12,32 @@ from dataclasses import dataclass
 
 from holistic_asgi_monitor.history.sqlite.file import File, Session, transaction
 from holistic_asgi_monitor.history.sqlite.schema import table
-from holistic_asgi_monitor.history.sqlite.upkeep import delete_points, drop_user_days
+from holistic_asgi_monitor.history.sqlite.upkeep import (
+    delete_points,
+    drop_empty_series,
+    drop_user_days,
+    retention,
+)
 from holistic_asgi_monitor.history.tiers import TIERS, Tier
 
 __all__ = ("checkpoint", "keep_below", "used_bytes")
 
-SHARES = dict(zip(TIERS, (0.54, 0.16, 0.13, 0.12), strict=True))
-USERS_SHARE = 0.05
+SHARES = dict(zip(TIERS, (0.53, 0.16, 0.13, 0.11), strict=True))
+USERS_SHARE, EVENTS_SHARE = 0.05, 0.02
 FULL, ENOUGH = 0.97, 0.9
 """Above the first part of the cap something is deleted, until the second is reached."""
 PASSES = 4
-ROW_BYTES, USER_BYTES = 36, 40
-"""What a row takes besides its body, and a hash: estimates, to see what is how large."""
+ROW_BYTES, USER_BYTES, TEXT_BYTES = 36, 40, 24
+"""What a row takes besides its body, a hash, a text besides itself: to see what is how large."""
 PAGES_AT_ONCE = 500
 CHECKPOINT_PATIENCE_MS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A tier, or None for users: its share of the cap, its bytes, and the times it spans."""
+    """A tier, `users` or `events`: its share of the cap, its bytes, and the times it spans."""
 
-    tier: Tier | None
+    what: Tier | str
     share: float
     bytes: float
     oldest: int
@@ -50,11 +56,13 @@ def keep_below(file: File, session: Session, cap: int) -> int:
     """Delete the oldest values until the file is below its cap; how many that were."""
     deleted = 0
     if used_bytes(session.connection) > FULL * cap:
+        drop_empty_series(session)
         for _ in range(PASSES):
             used = used_bytes(session.connection)
             if used <= ENOUGH * cap:
                 break
             deleted += _cut(file, session, used, ENOUGH * cap)
+            drop_empty_series(session)
     _give_back(file, session)
     return deleted
 
@@ -86,35 +94,42 @@ def _give_back(file: File, session: Session) -> None:
 
 def _cut(file: File, session: Session, used: int, wanted: float) -> int:
     """Shorten what is over its share, so that about `wanted` bytes are left."""
-    parts = [_part(session.connection, tier) for tier in TIERS]
-    parts.append(_users(session.connection))
+    connection = session.connection
+    parts = [_part(connection, tier) for tier in TIERS]
+    parts += [_users(connection), _events(connection)]
+    fixed = _fixed(connection)
     counted = sum(part.bytes for part in parts)
     if not counted:
         return 0
     # Pages are not full: everything really takes this much more.
-    scale = used / counted
-    over = [max(0.0, part.bytes * scale - part.share * wanted) for part in parts]
+    scale = used / (counted + fixed)
+    free = max(0.0, wanted - fixed * scale)
+    over = [max(0.0, part.bytes * scale - part.share * free) for part in parts]
     deleted = 0
     for part, bytes_over in zip(parts, over, strict=True):
         if bytes_over:
             gone = (used - wanted) * bytes_over / sum(over) / (part.bytes * scale)
-            deleted += _shorten(session, part, gone)
+            deleted += _shorten(session, part, min(gone, 1.0))
             checkpoint(file, session)
     return deleted
 
 
 def _shorten(session: Session, part: _Part, gone: float) -> int:
     """Delete the oldest of a part: `gone` is which share of it."""
+    connection = session.connection
     before = part.oldest + max(1, round((part.newest - part.oldest) * gone))
-    if part.tier is None:
+    if part.what == "users":
         drop_user_days(session, before)
         return 0
-    before = part.tier.floor(before) + part.tier.step
-    deleted = delete_points(session, part.tier, before)
-    with transaction(session.connection):
-        session.connection.execute(
+    if not isinstance(part.what, Tier):
+        connection.execute("DELETE FROM events WHERE time < ?", (before,))
+        return 0
+    before = part.what.floor(before) + part.what.step
+    deleted = delete_points(session, part.what, before)
+    with transaction(connection):
+        connection.execute(
             "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)",
-            (f"floor:{part.tier.step}", before),
+            (f"floor:{part.what.step}", before),
         )
     return deleted
 
@@ -123,6 +138,10 @@ def _part(connection: sqlite3.Connection, tier: Tier) -> _Part:
     rows, bodies, oldest, newest = connection.execute(
         f"SELECT count(*), coalesce(sum(length(body)), 0), min(time), max(time) FROM {table(tier)}"  # noqa: S608 - our name
     ).fetchone()
+    known = retention(connection)
+    if known is not None and newest is not None:
+        # What a clock far ahead has written must not make the rest look old.
+        newest = max(oldest, min(newest, known.sure))
     return _Part(tier, SHARES[tier], rows * ROW_BYTES + bodies, oldest or 0, newest or 0)
 
 
@@ -130,4 +149,24 @@ def _users(connection: sqlite3.Connection) -> _Part:
     rows, oldest, newest = connection.execute(
         "SELECT count(*), min(day), max(day) FROM users"
     ).fetchone()
-    return _Part(None, USERS_SHARE, rows * USER_BYTES, oldest or 0, newest or 0)
+    return _Part("users", USERS_SHARE, rows * USER_BYTES, oldest or 0, newest or 0)
+
+
+def _events(connection: sqlite3.Connection) -> _Part:
+    size, oldest, newest = connection.execute(
+        "SELECT coalesce(sum(? + length(text) + 2 * length(id) + 2 * length(topic) + length(key)),"
+        " 0), min(time), max(time) FROM events",
+        (2 * TEXT_BYTES,),
+    ).fetchone()
+    return _Part("events", EVENTS_SHARE, size, int(oldest or 0), int(newest or 0))
+
+
+def _fixed(connection: sqlite3.Connection) -> int:
+    """About how many bytes take what is not shortened: names, and the state of alerts."""
+    (names,) = connection.execute(
+        "SELECT coalesce(sum(? + 2 * length(labels)), 0) FROM series", (2 * TEXT_BYTES,)
+    ).fetchone()
+    (states,) = connection.execute(
+        "SELECT coalesce(sum(? + length(text)), 0) FROM state", (2 * TEXT_BYTES,)
+    ).fetchone()
+    return int(names + states)

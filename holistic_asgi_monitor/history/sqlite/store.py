@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+import anyio
+
+from holistic_asgi_monitor.history.gathering import Unreadable
 from holistic_asgi_monitor.history.sqlite import reading, room, upkeep, writing
 from holistic_asgi_monitor.history.sqlite.file import LOG_BYTES, DamagedError, File, Session
 from holistic_asgi_monitor.history.store import Answer, Batch, Event, Query, StoreError, Upkeep
@@ -20,6 +24,8 @@ __all__ = ("SQLite",)
 P = ParamSpec("P")
 T = TypeVar("T")
 MEBIBYTE = 1 << 20
+READER_SECONDS = 0.5
+"""How long the end waits for a question that is being answered."""
 LOG_SHARE = 16
 """The log of a small file is short as well: this part of its cap."""
 
@@ -45,14 +51,20 @@ class SQLite:
         self._desk = Desk("holistic-asgi-monitor history")
         # What is in memory is there for one connection only.
         self._reading_desk = self._desk if path is None else Desk("holistic-asgi-monitor reading")
-        self._session: Session | None = None
-        self._reader: Session | None = None
+        # Each is of its thread alone, even where that is hung up while another takes its place,
+        # or was left behind in the process that this one was forked from.
+        self._sessions: dict[threading.Thread, Session] = {}
         self._newer = False
 
     @property
     def writable(self) -> bool:
         """Whether the file is not one of a newer version."""
         return not self._newer
+
+    @property
+    def path(self) -> Path | None:
+        """The file, None in memory."""
+        return self._file.path
 
     def describe(self) -> str:
         """Where it is."""
@@ -107,21 +119,22 @@ class SQLite:
 
     async def maintain(self, now: float) -> Upkeep:
         """Roll up what is due, delete what is too old or too much; in pieces, between writes."""
-        windows = 0
-        while windows < WINDOWS_AT_ONCE and await self._write(upkeep.roll_next, now):
+        windows, unreadable = 0, Unreadable()
+        while windows < WINDOWS_AT_ONCE and await self._write(upkeep.roll_next, now, unreadable):
             windows += 1
         deleted = await self._write(upkeep.delete_expired, now)
         deleted += await self._write(self._make_room)
-        return Upkeep(windows, deleted, await self._write(self._bytes))
+        return Upkeep(windows, deleted, await self._write(self._bytes), unreadable.count)
 
     async def close(self) -> None:
         """Close the file; a later call opens it again."""
         try:
-            await self._reading_desk.ask(self._close_reader)
-            await self._desk.ask(self._close)
+            if self._reading_desk is not self._desk:
+                # First, so that the writer is the last one; but it must not wait for long.
+                with anyio.move_on_after(READER_SECONDS):
+                    await self._reading_desk.finish(self._close_reader)
         finally:
-            self._reading_desk.close()
-            self._desk.close()
+            await self._desk.finish(self._close)
 
     async def _write(
         self,
@@ -140,18 +153,19 @@ class SQLite:
         **options: P.kwargs,
     ) -> T:
         return await self._reading_desk.ask(
-            lambda: self._seen(lambda session: work(session, *arguments, **options))
+            lambda: self._seen(lambda session: work(session, *arguments, **options)),
+            forsakable=True,
         )
 
     def _opened(self) -> Session:
         """The session of the writing thread, on the file as it is now."""
-        session = self._session
+        session = self._own_session()
         if session is not None and not self._file.is_current(session):
             # Somebody removed or replaced the file: it is not coming back.
             self._close()
             session = None
         if session is None:
-            session = self._session = self._file.open()
+            session = self._sessions[threading.current_thread()] = self._file.open()
             self._newer = not session.writable
         return session
 
@@ -166,7 +180,7 @@ class SQLite:
                 room.checkpoint(self._file, session)
                 return result
         except DamagedError:
-            self._session = None
+            self._sessions.pop(threading.current_thread(), None)
             with self._file.speaking(), self._file.lock():
                 self._file.set_aside(session)
             raise
@@ -179,11 +193,17 @@ class SQLite:
     def _reading_session(self) -> Session:
         if self._file.path is None:
             return self._opened()
-        if self._reader is not None and not self._file.is_current(self._reader):
+        reader = self._own_session()
+        if reader is not None and not self._file.is_current(reader):
             self._close_reader()
-        if self._reader is None:
-            self._reader = self._file.open_to_read()
-        return self._reader
+            reader = None
+        if reader is None:
+            reader = self._sessions[threading.current_thread()] = self._file.open_to_read()
+        return reader
+
+    def _own_session(self) -> Session | None:
+        """The session of this thread."""
+        return self._sessions.get(threading.current_thread())
 
     def _make_room(self, session: Session) -> int:
         return room.keep_below(self._file, session, self._cap)
@@ -194,12 +214,12 @@ class SQLite:
         return self._file.bytes()
 
     def _close_reader(self) -> None:
-        reader, self._reader = self._reader, None
+        reader = self._sessions.pop(threading.current_thread(), None)
         if reader is not None:
             reader.connection.close()
 
     def _close(self) -> None:
-        session, self._session = self._session, None
+        session = self._sessions.pop(threading.current_thread(), None)
         if session is None:
             return
         # The last one to close empties the log, which only the holder of the lock may do.

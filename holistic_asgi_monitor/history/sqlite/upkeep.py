@@ -10,7 +10,8 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 
 from holistic_asgi_monitor.history.codec import pack
-from holistic_asgi_monitor.history.gathering import Stored, give_way, rolled
+from holistic_asgi_monitor.history.gathering import Stored, Unreadable, give_way, rolled
+from holistic_asgi_monitor.history.retention import Retention
 from holistic_asgi_monitor.history.sqlite.file import Session, put_rows, transaction
 from holistic_asgi_monitor.history.sqlite.schema import table
 from holistic_asgi_monitor.history.tiers import (
@@ -28,14 +29,26 @@ from holistic_asgi_monitor.history.tiers import (
 )
 from holistic_asgi_monitor.history.values import Sum
 
-__all__ = ("delete_expired", "delete_points", "drop_user_days", "roll_next")
+__all__ = (
+    "delete_expired",
+    "delete_points",
+    "drop_empty_series",
+    "drop_user_days",
+    "fresh_numbers",
+    "retention",
+    "roll_next",
+)
 
 ROWS_AT_ONCE = 5_000
 ROWS_AT_A_TIME = 16
+_DROPPED = ("", "")
+"""Where among the numbers of the series stands how often some were dropped; no series is it."""
 
 
-def roll_next(session: Session, now: float) -> bool:
+def roll_next(session: Session, now: float, unreadable: Unreadable) -> bool:
     """Add one window to the coarser tiers; whether there was one.
+
+    What cannot be read is left out, and counted in `unreadable`.
 
     A window in which rows come late is rolled again: only what has not been added yet is added.
     """
@@ -46,8 +59,8 @@ def roll_next(session: Session, now: float) -> bool:
         ).fetchone()
         if window is None:
             return False
-        for tier, sums in rolled(_due(connection, window)).items():
-            _add(connection, tier, sums)
+        for tier, sums in rolled(_due(connection, window), unreadable).items():
+            _add(connection, tier, sums, unreadable)
         connection.execute("DELETE FROM due WHERE time = ?", (window,))
     return True
 
@@ -55,8 +68,11 @@ def roll_next(session: Session, now: float) -> bool:
 def delete_expired(session: Session, now: float) -> int:
     """Delete what is too old for its place; how many values that were."""
     connection = session.connection
+    if not _believed(connection, int(now)):
+        return 0
     deleted = sum(delete_points(session, tier, expired_before(tier, now)) for tier in TIERS)
     drop_user_days(session, int(now // DAY) - USER_DAYS)
+    drop_empty_series(session)
     with transaction(connection):
         for statement, days in (
             ("DELETE FROM batches WHERE written < ?", BATCH_DAYS),
@@ -66,6 +82,51 @@ def delete_expired(session: Session, now: float) -> int:
         ):
             connection.execute(statement, (now - days * DAY,))
     return deleted
+
+
+def drop_empty_series(session: Session) -> None:
+    """Forget the names of which no values are left."""
+    connection = session.connection
+    kept = " AND ".join(
+        f"NOT EXISTS (SELECT 1 FROM {table(tier)} AS p WHERE p.series = series.id)"  # noqa: S608 - our names
+        for tier in TIERS
+    )
+    with transaction(connection):
+        gone = connection.execute(f"DELETE FROM series WHERE {kept}").rowcount  # noqa: S608 - our names
+        if gone:
+            # Their numbers will be given to others: see `fresh_numbers`.
+            connection.execute(
+                "INSERT INTO meta (key, value) VALUES ('series dropped', 1) "
+                "ON CONFLICT (key) DO UPDATE SET value = value + 1"
+            )
+
+
+def fresh_numbers(session: Session) -> None:
+    """Forget the numbers of the series that are known, where any process has dropped some."""
+    found = session.connection.execute("SELECT value FROM meta WHERE key = 'series dropped'")
+    (times,) = found.fetchone() or (0,)
+    if session.numbers.get(_DROPPED, 0) != times:
+        session.numbers.clear()
+        session.numbers[_DROPPED] = times
+
+
+def retention(connection: sqlite3.Connection) -> Retention | None:
+    """What is known of the clocks; None before the first step of upkeep."""
+    found = connection.execute("SELECT value FROM meta WHERE key = 'retention'").fetchone()
+    return None if found is None else Retention(*map(int, found[0].split()))
+
+
+def _believed(connection: sqlite3.Connection, now: int) -> bool:
+    """Whether deleting may go by the time `now`, after what is known of the clocks."""
+    with transaction(connection):
+        known = retention(connection)
+        if known is None:
+            (newest,) = connection.execute("SELECT max(written) FROM batches").fetchone()
+            known = Retention(now if newest is None else int(newest))
+        known = known.after(now)
+        text = f"{known.sure} {known.doubted} {known.passed}"
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('retention', ?)", (text,))
+    return known.believed
 
 
 def delete_points(session: Session, tier: Tier, before: int) -> int:
@@ -113,7 +174,12 @@ def _due(connection: sqlite3.Connection, window: int) -> Iterable[Stored]:
     return map(Stored._make, found)
 
 
-def _add(connection: sqlite3.Connection, tier: Tier, sums: Mapping[tuple[int, int], Sum]) -> None:
+def _add(
+    connection: sqlite3.Connection,
+    tier: Tier,
+    sums: Mapping[tuple[int, int], Sum],
+    unreadable: Unreadable,
+) -> None:
     name = table(tier)
     points: list[tuple[int | bytes, ...]] = []
     for number, ((series, time), sum_) in enumerate(sorted(sums.items(), key=_place)):
@@ -125,7 +191,7 @@ def _add(connection: sqlite3.Connection, tier: Tier, sums: Mapping[tuple[int, in
             (series, time),
         ).fetchone()
         if row is not None:
-            Stored(*row).add_to(sum_)
+            unreadable.add(Stored(*row), sum_)
         it = pack(sum_)
         points.append((series, time, it.count, it.errors, it.total, it.peak, it.body))
     put_rows(connection, f"INSERT OR REPLACE INTO {name}", points)

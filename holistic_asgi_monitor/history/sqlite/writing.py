@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from holistic_asgi_monitor.history.sqlite.file import Session, put_rows, transaction
 from holistic_asgi_monitor.history.sqlite.schema import table
+from holistic_asgi_monitor.history.sqlite.upkeep import fresh_numbers
 from holistic_asgi_monitor.history.store import Batch, Event
 from holistic_asgi_monitor.history.tiers import FINEST, WINDOW
 from holistic_asgi_monitor.history.values import Row, Series, key_of, labels_text, plain
@@ -22,6 +23,7 @@ def write(session: Session, batch: Batch, now: float) -> bool:
         with transaction(connection):
             number = _begun(connection, batch, now)
             if number is not None:
+                fresh_numbers(session)
                 _write_points(session, batch, number)
                 _write_users(session, batch)
     except BaseException:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from urllib.parse import parse_qsl
 
 from holistic_asgi_monitor.history.store import Query
+from holistic_asgi_monitor.history.tiers import plan
 from holistic_asgi_monitor.history.values import Kind
 from holistic_asgi_monitor.metrics.series import METHODS, OTHER
 from holistic_asgi_monitor.model import MonitorError
@@ -111,17 +112,18 @@ def asked(parameters: Iterable[tuple[str, str]], now: float) -> Asked:
     text = {**_DEFAULTS, **given}
     start = floor(_time("from", text["from"], now))
     end = ceil(_time("to", text["to"], now))
-    step = _step(text["step"])
-    _refuse_range(start, end, min(step, DAY) if measure.kind is None else step)
-    return Asked(
+    _refuse_order(start, end)
+    wanted = Asked(
         measure,
         _quantile(text["quantile"]),
         start,
         end,
-        step,
+        _step(text["step"]),
         MappingProxyType({name: _filter(name, given[name]) for name in FILTERS if name in given}),
         _one_of("format", text["format"], FORMATS),
     )
+    _refuse_points(wanted, now)
+    return wanted
 
 
 def _refusal(name: str, text: str, allowed: str) -> WrongParameterError:
@@ -216,13 +218,18 @@ def _iso_time(text: str) -> float | None:
         return None
 
 
-def _refuse_range(start: int, end: int, step: int) -> None:
+def _refuse_order(start: int, end: int) -> None:
     if start >= end:
         message = "The parameter from is not before the parameter to; allowed: an earlier time."
         raise WrongParameterError(message)
-    if end - start > MOST_POINTS * step:
-        least = -(-(end - start) // MOST_POINTS)
+
+
+def _refuse_points(wanted: Asked, now: float) -> None:
+    """Judge by the step in force: what is kept in longer stretches makes fewer points."""
+    step = DAY if wanted.measure.kind is None else plan(wanted.query(), now).step
+    length = wanted.end - wanted.start
+    if length > MOST_POINTS * step:
         raise WrongParameterError(
             f"The parameter step makes more than {MOST_POINTS} points of this range; "
-            f"allowed: {least} s or more, or a shorter range."
+            f"allowed: {-(-length // MOST_POINTS)} s or more, or a shorter range."
         )
