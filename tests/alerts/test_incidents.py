@@ -429,8 +429,8 @@ class TestInhibition:
 
     def test_a_parent_lingers_although_its_all_clear_was_delivered(self) -> None:
         reader = Reader(Policy(flap_incidents=0, flap_window=0.0))
-        for number, (db, shop) in enumerate(("cc", "cc", ".c", ".c", ".c", "..", "..")):
-            looks = [seen("db", db), seen("shop", shop, depends_on=("db",))]
+        for number, marks in enumerate(("cc", "cc", ".c", ".c", ".c", "..", "..")):
+            looks = [seen("db", marks[0]), seen("shop", marks[1], depends_on=("db",))]
             reader.round(number * ROUND, looks)
 
         assert ("db", "clear") in [(alert.key, alert.reason) for alert in reader.alerts]

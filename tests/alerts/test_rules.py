@@ -11,13 +11,13 @@ from holistic_asgi_monitor.alerts.rules import (
     MOST_KEYS,
     MOST_WORST,
     EndpointTraffic,
-    Minute,
     certificates,
     endpoints,
     explained,
     key_of,
     objectives,
 )
+from holistic_asgi_monitor.alerts.verdicts import Minute
 from holistic_asgi_monitor.checks.traffic import TrafficWindow
 from holistic_asgi_monitor.model import CheckResult, Severity, Status
 from holistic_asgi_monitor.settings import Settings

@@ -115,12 +115,12 @@ def test_more_bad_requests_are_never_less_grave(
 ) -> None:
     objective = Objective("slo", percent, "the budget", "failed")
     windows = {seconds: Spent(seconds, each.count, each.bad) for seconds, each in windows.items()}
-    before = status(windows.get, objective)
+    before = status(windows.__getitem__, objective)
     one = windows[more]
     assume(one.bad < one.count)
     worse = windows | {more: Spent(more, one.count, one.bad + 1)}
 
-    after = status(worse.get, objective)
+    after = status(worse.__getitem__, objective)
     assert before is not None
     assert after is not None
     assert after >= before
@@ -183,7 +183,7 @@ class TestKnown:
 class TestWords:
     def test_an_alarm_says_what_burns_how_fast_and_since_when(self) -> None:
         windows = {each: Spent(each, 1_204, 25) for each in LENGTHS}
-        observation = judged(AVAILABILITY, windows.get)
+        observation = judged(AVAILABILITY, windows.__getitem__)
 
         assert observation is not None
         assert observation.summary == (

@@ -34,7 +34,8 @@ class History:
 
 async def all_at_once(history, *questions):
     """Ask all of them, then let them be answered: what each was told."""
-    shared, told = Shared(history), []
+    shared = Shared(history)
+    told: list[Answer | StoreError] = []
 
     async def ask(query):
         try:
