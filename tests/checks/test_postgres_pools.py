@@ -358,6 +358,28 @@ def files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.fixture
+async def forgiving() -> AsyncIterator[None]:
+    """Pass over what asyncpg itself leaves behind now and then.
+
+    A pool of it that is cancelled in the first moment of a connection forgets a future, which is
+    then told of the connection's end, and nobody asks for it.
+    """
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+
+    def pass_over(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "unexpected connection_lost() call" in str(context.get("exception")):
+            return
+        if handler is not None:
+            handler(loop, context)
+
+    loop.set_exception_handler(pass_over)
+    yield
+    loop.set_exception_handler(handler)
+
+
+@pytest.mark.usefixtures("forgiving")
 async def test_a_hundred_rounds_in_a_black_hole_leave_nothing_behind(
     kind: str, postgres: Postgres, front: Proxy
 ) -> None:
