@@ -13,6 +13,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
+from datetime import time
 from decimal import Decimal
 from difflib import get_close_matches
 from itertools import pairwise
@@ -21,6 +22,7 @@ from reprlib import Repr
 from typing import Any, Literal, Self, TypeVar
 from unicodedata import category
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from holistic_asgi_monitor.model import ConfigurationError
 from holistic_asgi_monitor.redaction import passwords
@@ -63,6 +65,8 @@ _DEVELOPMENT = frozenset({"development", "dev", "local", "test"})
 _PRICE_KINDS = frozenset({"input", "output", "cached", "audio_input", "audio_output"})
 _MOST_DOLLARS = 1_000_000
 _YEAR_SECONDS = 366 * 24 * 3600
+_LAST_HOUR, _LAST_MINUTE = 23, 59
+_AUTO = "auto"
 _WORDS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
@@ -71,18 +75,7 @@ _WORDS = {
 _OPEN_WORDS = frozenset({"memory", "memory:", "off"})
 """Values of secret settings that are no secrets."""
 
-_OTHER_VARIABLES = frozenset(
-    {
-        "MONITOR_DAILY_SUMMARY",
-        "MONITOR_ENV_FILE",
-        "MONITOR_NAMING",
-        "MONITOR_OPENAI_DAILY_BUDGET_USD",
-        "MONITOR_OPENAI_MONTHLY_BUDGET_USD",
-        "MONITOR_SUMMARY_TIME",
-        "MONITOR_TIMEZONE",
-        "MONITOR_WEEKLY_SUMMARY",
-    }
-)
+_OTHER_VARIABLES = frozenset({"MONITOR_ENV_FILE", "MONITOR_NAMING"})
 """Variables of the package that are no field of `Settings`, and yet not unknown."""
 
 
@@ -122,6 +115,17 @@ class _Flag(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class _FlagOrAuto(_Flag):
+    """A flag, or None where it is for us to judge."""
+
+    def read(self, text: str) -> object:
+        return None if text.lower() == _AUTO else _Flag.read(self, text)
+
+    def take(self, value: object) -> object:
+        return None if value == _AUTO else _Flag.take(self, value)
+
+
+@dataclass(frozen=True, slots=True)
 class _Text(_Kind):
     pattern: str = ".+"
 
@@ -132,6 +136,32 @@ class _Text(_Kind):
         if not re.fullmatch(self.pattern, text):
             raise _RefusedError
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class _TimeZone(_Kind):
+    def take(self, value: object) -> object:
+        name = _line(value)
+        if name.upper() == "UTC":
+            # This one is known where the system has no time zones.
+            return "UTC"
+        try:
+            return ZoneInfo(name).key if name else None
+        except (LookupError, OSError, ValueError):
+            raise _RefusedError from None
+
+
+@dataclass(frozen=True, slots=True)
+class _TimeOfDay(_Kind):
+    def take(self, value: object) -> object:
+        text = f"{value:%H:%M}" if isinstance(value, time) else _line(value)
+        if not text:
+            return None
+        found = re.fullmatch(r"(\d{1,2}):(\d\d)", text, re.ASCII)
+        hour, minute = (int(each) for each in found.groups()) if found else (99, 99)
+        if hour > _LAST_HOUR or minute > _LAST_MINUTE:
+            raise _RefusedError
+        return f"{hour:02}:{minute:02}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,7 +495,14 @@ def _writable(text: str) -> str:
 
 
 _FLAG = _Flag("true, 1, yes or on, or false, 0, no or off")
+_FLAG_OR_AUTO = _FlagOrAuto("auto, or true, 1, yes or on, or false, 0, no or off")
 _LINE = _Text("one line of text")
+_TIME_ZONE = _TimeZone(
+    "a time zone such as Europe/Berlin, or UTC; where the system knows no zones, the package "
+    "tzdata brings them"
+)
+_TIME_OF_DAY = _TimeOfDay("a time of day such as 09:00, from 00:00 to 23:59")
+_DOLLARS = _number_in(0, 1000000000, above=True)
 _PATH = _Text(
     "a path such as /watch/it: full segments, no slash at the end, and no space, ?, #, %, brace or "
     "backslash; or empty: off",
@@ -868,6 +905,26 @@ class Settings:
             otherwise="none",
         ),
     )
+    openai_daily_budget_usd: float | None = field(
+        default=None,
+        metadata=_about(
+            "MONITOR_OPENAI_DAILY_BUDGET_USD",
+            "US dollars that calls of OpenAI may cost in a day of MONITOR_TIMEZONE; at 50, 80 and "
+            "100 % of it there is a message.",
+            _DOLLARS,
+            otherwise="off",
+        ),
+    )
+    openai_monthly_budget_usd: float | None = field(
+        default=None,
+        metadata=_about(
+            "MONITOR_OPENAI_MONTHLY_BUDGET_USD",
+            "The same for a calendar month, and a message besides when the month is going to cost "
+            "more.",
+            _DOLLARS,
+            otherwise="off",
+        ),
+    )
     user_hash_key: str | None = field(
         default=None,
         repr=False,
@@ -876,6 +933,40 @@ class Settings:
             "The key with which the ids of users are hashed before anything keeps them.",
             _LINE,
             secret=True,
+        ),
+    )
+    timezone: str = field(
+        default="UTC",
+        metadata=_about(
+            "MONITOR_TIMEZONE",
+            "Where days, weeks and months begin, for spend and for summaries.",
+            _TIME_ZONE,
+        ),
+    )
+    summary_time: str = field(
+        default="09:00",
+        metadata=_about(
+            "MONITOR_SUMMARY_TIME",
+            "When the summary of the day before is sent, and on Mondays that of the week before.",
+            _TIME_OF_DAY,
+        ),
+    )
+    daily_summary: bool | None = field(
+        default=None,
+        metadata=_about(
+            "MONITOR_DAILY_SUMMARY",
+            "Whether a summary of each day is sent.",
+            _FLAG_OR_AUTO,
+            otherwise="auto: when spend, users or features were recorded",
+        ),
+    )
+    weekly_summary: bool | None = field(
+        default=None,
+        metadata=_about(
+            "MONITOR_WEEKLY_SUMMARY",
+            "Whether a summary of each week, from Monday to Sunday, is sent.",
+            _FLAG_OR_AUTO,
+            otherwise="auto: when spend, users or features were recorded",
         ),
     )
     database_url: str | None = field(

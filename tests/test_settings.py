@@ -6,6 +6,7 @@ import pickle
 import re
 import socket
 from collections.abc import Mapping
+from datetime import time
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,13 @@ def test_the_defaults_are_those_of_the_interface(tmp_path: Path) -> None:
         "flush_seconds": 60,
         "track_openai": True,
         "openai_prices": {},
+        "openai_daily_budget_usd": None,
+        "openai_monthly_budget_usd": None,
         "user_hash_key": None,
+        "timezone": "UTC",
+        "summary_time": "09:00",
+        "daily_summary": None,
+        "weekly_summary": None,
         "slack_webhook_url": None,
         "slack_bot_token": None,
         "slack_channel": None,
@@ -272,6 +279,45 @@ def test_code_may_give_lists_whole_numbers_and_text_for_an_expression() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("UTC", "UTC"),
+        ("utc", "UTC"),
+        ("Europe/Berlin", "Europe/Berlin"),
+        (" Asia/Kolkata ", "Asia/Kolkata"),
+    ],
+)
+def test_a_time_zone_is_kept_by_its_name(text: str, kept: str) -> None:
+    assert read(MONITOR_TIMEZONE=text).timezone == kept
+    assert Settings(timezone=text).timezone == kept
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [("9:05", "09:05"), ("00:00", "00:00"), ("23:59", "23:59"), (time(7, 30), "07:30")],
+)
+def test_a_time_of_day_has_two_digits_each(value: Any, kept: str) -> None:
+    assert Settings(summary_time=value).summary_time == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"), [("auto", None), ("AUTO", None), ("yes", True), ("off", False)]
+)
+def test_a_summary_is_sent_always_never_or_where_there_is_something(
+    text: str, kept: bool | None
+) -> None:
+    assert read(MONITOR_DAILY_SUMMARY=text).daily_summary is kept
+    assert read(MONITOR_WEEKLY_SUMMARY=text).weekly_summary is kept
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [(None, None), ("auto", None), (True, True), (False, False)]
+)
+def test_code_may_leave_a_summary_to_us(value: Any, kept: bool | None) -> None:
+    assert Settings(daily_summary=value).daily_summary is kept
+
+
+@pytest.mark.parametrize(
     ("environ", "service"),
     [
         ({"K_SERVICE": "run"}, "run"),
@@ -403,7 +449,18 @@ NOT_ALLOWED: list[Any] = [
     ("openai_prices", '{"m": {"input": NaN}}'),
     ("openai_prices", '{"m": {"input": true}}'),
     ("openai_prices", '{"m": {"inputs": 1}}'),
+    ("openai_daily_budget_usd", "0"),
+    ("openai_monthly_budget_usd", "ten"),
     ("user_hash_key", "a\nb"),
+    ("timezone", "Berlin"),
+    ("timezone", "../etc/passwd"),
+    ("timezone", "Europe"),
+    ("summary_time", "24:00"),
+    ("summary_time", "9"),
+    ("summary_time", "09:60"),
+    ("summary_time", "\u0660\u0669:\u0660\u0660"),
+    ("daily_summary", "sometimes"),
+    ("weekly_summary", "monday"),
     ("slack_webhook_url", "hooks.slack.example/services/T0/B0/x"),
     ("slack_webhook_url", "https://u:p@hooks.slack.example/x"),
     ("slack_channel", "#a\nb"),
@@ -485,6 +542,11 @@ WRONG_IN_CODE: list[Any] = [
     ("openai_prices", {"m": {1: 2.0}}),
     ("openai_prices", {"m": 2.5}),
     ("openai_prices", None),
+    ("timezone", None),
+    ("timezone", 1),
+    ("summary_time", 9),
+    ("daily_summary", 1),
+    ("weekly_summary", "true"),
     ("slack_webhook_url", ["https://hooks.slack.example/x"]),
 ]
 
