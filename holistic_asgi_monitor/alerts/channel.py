@@ -22,6 +22,8 @@ REFUSED_SECONDS = 3600.0
 DOUBTFUL_TRIES = 2
 DOUBTFUL_SECONDS = 120.0
 MOST_NOTICES = 100
+MOST_REFUSED_ALONE = 3
+"""After so many refusals one after the other it is the notifier, and not what it is sent."""
 
 Identity = tuple[object, ...]
 """What makes a letter the same when it is tried again; its parts are those of a draft or alert."""
@@ -64,11 +66,20 @@ class Doubt:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A letter that was refused: how often, and when it may be sent again."""
+
+    times: int
+    until: float
+
+
 class Channel:
     """What one notifier is to be told, and the pace at which.
 
-    `up` is whether the last delivery worked, `refused` whether the notifier said that the same
-    message will never get through.
+    `up` is whether the last delivery worked, `refused` whether there is something of which the
+    notifier said that it will never get through. What is refused together is tried one by one, so
+    that what is wrong with one alert keeps no other from its readers.
     """
 
     def __init__(self, name: str, incidents: Incidents) -> None:
@@ -79,13 +90,14 @@ class Channel:
         self._doubts: dict[Identity, Doubt] = {}
         self._not_before = -math.inf
         self._failures = 0
-        self._refused: frozenset[Identity] = frozenset()
-        self._refused_until = -math.inf
+        self._suspects: frozenset[Identity] = frozenset()
+        self._bars: dict[Identity, Bar] = {}
+        self._refused_in_a_row = 0
 
     @property
     def refused(self) -> bool:
-        """Whether the notifier's last word was that trying again is useless."""
-        return bool(self._refused)
+        """Whether trying some of what is wanted again is useless, as the notifier said."""
+        return bool(self._suspects or self._bars)
 
     def notice(self, alert: Alert) -> Alert | None:
         """Take in a message of the user's own; gives the one that is dropped for it, if any.
@@ -116,25 +128,23 @@ class Channel:
 
     def letters(self, now: float) -> list[Letter]:
         """What is to be sent, in one message, as soon as it may be."""
-        return [letter for letter in self._wanted(now) if not self._held(letter, now)]
+        free = [letter for letter in self._wanted(now) if self._held_until(letter) <= now]
+        suspects = [letter for letter in free if letter.identity in self._suspects]
+        return suspects[:1] or free
 
     def due(self, now: float) -> float:
         """When the next try may be made, infinite where nothing is wanted."""
-        wanted = self._wanted(now)
-        letters = [letter for letter in wanted if not self._held(letter, now)]
-        if not letters:
-            return min((self._doubts[each.identity].until for each in wanted), default=math.inf)
-        if self._refused == _identities(letters):
-            return max(self._not_before, self._refused_until)
-        return self._not_before
+        soonest = min(map(self._held_until, self._wanted(now)), default=math.inf)
+        return max(self._not_before, soonest)
 
     def delivered(self, letters: Sequence[Letter], now: float) -> None:
         """Note that these have arrived."""
         self.up = True
         self._failures = 0
-        self._refused = frozenset()
+        self._refused_in_a_row = 0
         self._not_before = now + SECONDS_APART
         self._end_first_holds(now)
+        self._end_first_bars(letters)
         drafts = [letter.draft for letter in letters if letter.draft is not None]
         self._incidents.delivered(self.name, drafts, now)
         for letter in letters:
@@ -146,8 +156,8 @@ class Channel:
         """Note that these have not arrived, as far as is known."""
         self.up = False
         self._failures += 1
-        self._refused = _identities(letters) if failure.permanent else frozenset()
-        self._refused_until = now + REFUSED_SECONDS
+        if failure.permanent:
+            self._refuse(letters, now)
         self._not_before = now + max(SECONDS_APART, self._wait(failure))
         if failure.ambiguous:
             self.doubt(letters, now)
@@ -158,6 +168,30 @@ class Channel:
             before = self._doubts.get(letter.identity)
             tries = before.tries + 1 if before is not None else 1
             self._doubts[letter.identity] = Doubt(tries, now + self._hold(tries))
+
+    def _refuse(self, letters: Sequence[Letter], now: float) -> None:
+        """Have these tried one by one, or not at all for an hour where that has been done."""
+        if len(letters) > 1:
+            self._suspects |= _identities(letters)
+            return
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row >= MOST_REFUSED_ALONE:
+            letters = self._wanted(now)
+        for identity in _identities(letters):
+            before = self._bars.get(identity)
+            times = before.times + 1 if before is not None else 1
+            self._bars[identity] = Bar(times, now + REFUSED_SECONDS)
+        self._suspects -= _identities(letters)
+
+    def _end_first_bars(self, delivered: Sequence[Letter]) -> None:
+        """Have what was refused once tried again, alone: it may be that all was refused then."""
+        self._suspects -= _identities(delivered)
+        for identity in _identities(delivered):
+            self._bars.pop(identity, None)
+        for identity, bar in self._bars.items():
+            if bar.times == 1:
+                self._bars[identity] = Bar(bar.times, -math.inf)
+                self._suspects |= {identity}
 
     def _hold(self, tries: int) -> float:
         """How long what was sent so often, and never answered, is not sent again.
@@ -186,20 +220,24 @@ class Channel:
             return 0.0
         return float(min(LONGEST_BACKOFF, 2.0 ** min(self._failures - 1, 10)))
 
-    def _held(self, letter: Letter, now: float) -> bool:
-        doubt = self._doubts.get(letter.identity)
-        return doubt is not None and now < doubt.until
+    def _held_until(self, letter: Letter) -> float:
+        """Until when a letter is not sent, since it may have arrived, or was refused."""
+        held = (self._doubts.get(letter.identity), self._bars.get(letter.identity))
+        return max((each.until for each in held if each is not None), default=-math.inf)
 
     def _wanted(self, now: float) -> list[Letter]:
         drafts = self._incidents.wanted(self.name, now)
         letters = [Letter(alert_of(draft), draft) for draft in drafts]
         if not self._incidents.quiet.active(now):
             letters += [Letter(alert) for alert in self._notices.values()]
-        self._forget_doubts(_identities(letters), now)
+        self._forget(_identities(letters), now)
         return letters
 
-    def _forget_doubts(self, wanted: frozenset[Identity], now: float) -> None:
-        """Let go of doubts about what is no longer wanted, unless it is only held back."""
+    def _forget(self, wanted: frozenset[Identity], now: float) -> None:
+        """Let go of what is known of letters that are no longer wanted."""
+        self._suspects &= wanted
+        self._bars = {each: bar for each, bar in self._bars.items() if each in wanted}
+        # A doubt stays with what is only held back.
         self._doubts = {
             each: doubt
             for each, doubt in self._doubts.items()

@@ -137,6 +137,45 @@ class TestRefused:
         desk.see("redis", "cc")
         assert desk.due == 60
 
+    def test_what_is_refused_together_is_tried_one_by_one(self, desk: Desk) -> None:
+        desk.see("redis", "cc")
+        desk.fail(REFUSED)
+        sent = []
+        for failure in (REFUSED, None):
+            desk.now += desk.due
+            sent += [letter.alert.key for letter in desk.channel.letters(desk.now)]
+            desk.deliver() if failure is None else desk.fail(failure)
+
+        assert sent == ["db", "redis"]
+        assert desk.channel.up
+
+    def test_what_alone_is_refused_twice_keeps_nothing_else_back(self, desk: Desk) -> None:
+        desk.fail(REFUSED)
+        desk.see("redis", "cc")
+        assert [letter.alert.key for letter in desk.channel.letters(desk.now)] == ["redis"]
+        desk.deliver()
+        assert [letter.alert.key for letter in desk.channel.letters(desk.now)] == ["db"]
+        desk.fail(REFUSED)
+        desk.see("redis", "..")
+
+        assert [letter.alert.key for letter in desk.channel.letters(desk.now)] == ["redis"]
+        desk.deliver()
+        assert desk.due == 3600
+
+    @pytest.mark.parametrize("alerts", [3, 10, 50])
+    def test_a_notifier_that_refuses_all_gets_few_tries_an_hour(self, alerts: int) -> None:
+        desk = Desk()
+        for number in range(alerts):
+            desk.see(f"check {number}", "cc")
+        tries = 0
+        while desk.now < 3600:
+            desk.fail(REFUSED)
+            tries += 1
+            desk.now += desk.due
+
+        assert tries == 4
+        assert len(desk.channel.letters(desk.now)) == alerts
+
     def test_a_delivery_forgets_it(self, desk: Desk) -> None:
         desk.fail(REFUSED)
         desk.now += 3600
