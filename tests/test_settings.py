@@ -18,7 +18,8 @@ from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.latency import Bounds
 from holistic_asgi_monitor.metrics.series import RequestSeries
 from holistic_asgi_monitor.model import ConfigurationError
-from holistic_asgi_monitor.settings import RESERVED_LABELS, Settings, Variable, _pair
+from holistic_asgi_monitor.settings import RESERVED_LABELS, Settings, Variable
+from holistic_asgi_monitor.settings.variables import pair as _pair
 
 VARIABLES = Settings.variables()
 SECRETS = [variable for variable in VARIABLES.values() if variable.secret]
