@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from holistic_asgi_monitor.history.codec import CodecError, add_encoded, add_packed
+from holistic_asgi_monitor.history.pace import giving_way
 from holistic_asgi_monitor.history.store import Answer, Query
 from holistic_asgi_monitor.history.tiers import FINEST, ROLLED, Plan, Tier
 from holistic_asgi_monitor.history.values import Row, Series, Sum
@@ -18,15 +18,9 @@ __all__ = (
     "Stored",
     "Unreadable",
     "gathered",
-    "give_way",
     "matching",
     "rolled",
 )
-
-T = TypeVar("T")
-AT_ONCE = 48
-PAUSE_SECONDS = 0.0001
-"""Long enough for another thread to wake up; a pause of 0 is over before it does."""
 
 
 class Stored(NamedTuple):
@@ -89,8 +83,8 @@ class Gathering:
     def answer(self) -> Answer:
         """The answer as it stands."""
         groups = {
-            group: {start: stretches[start].value() for start in sorted(stretches)}
-            for group, stretches in self._groups.items()
+            group: {start: stretches[start].value() for start in giving_way(sorted(stretches))}
+            for group, stretches in giving_way(self._groups.items())
         }
         return Answer(self._plan.start, self._plan.end, self._plan.step, groups)
 
@@ -101,7 +95,7 @@ def gathered(
     """The answer that stored values make; `known` are the series by their numbers."""
     gathering = Gathering(query, plan)
     groups = {number: gathering.group(series.labels) for number, series in known.items()}
-    for stored in _giving_way(found):
+    for stored in giving_way(found):
         gathering.add(groups[stored.series], stored)
     return gathering.answer()
 
@@ -160,28 +154,12 @@ def rolled(
     counted = Unreadable() if unreadable is None else unreadable
     sums: dict[Tier, dict[tuple[int, int], Sum]] = {tier: {} for tier in ROLLED}
     finest = sums[ROLLED[0]]
-    for stored in _giving_way(found):
+    for stored in giving_way(found):
         place = (stored.series, ROLLED[0].floor(stored.time))
         sum_ = finest.get(place) or Sum()
         if counted.add(stored, sum_):
             finest[place] = sum_
     for tier in ROLLED[1:]:
-        for (series, time_), sum_ in _giving_way(finest.items()):
+        for (series, time_), sum_ in giving_way(finest.items()):
             sums[tier].setdefault((series, tier.floor(time_)), Sum()).add(sum_)
     return sums
-
-
-def give_way() -> None:
-    """Let go of the interpreter lock for as long as the event loop takes to wake up."""
-    time.sleep(PAUSE_SECONDS)
-
-
-def _giving_way(found: Iterable[T]) -> Iterator[T]:
-    """The same, with the interpreter lock let go in between.
-
-    All this runs in threads: without it the event loop would wait for 5 ms each time.
-    """
-    for number, each in enumerate(found):
-        if number % AT_ONCE == 0:
-            give_way()
-        yield each

@@ -6,16 +6,15 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from holistic_asgi_monitor.history.codec import pack
-from holistic_asgi_monitor.history.store import UsersSeen
 from holistic_asgi_monitor.history.values import Kind, Row, Series, Sum, Value
 from holistic_asgi_monitor.metrics.latency import exponent
 from holistic_asgi_monitor.metrics.text import safe_label
 from holistic_asgi_monitor.model import CheckResult, Status
 
-__all__ = ("Ledger", "seen_on")
+__all__ = ("Ledger",)
 
 NANO = 1_000_000_000
-MOST_SERIES = 20_000
+MOST_SERIES, MOST_USERS = 20_000, 100_000
 OVERFLOW = "_overflow"
 
 
@@ -23,7 +22,7 @@ class Ledger:
     """Adds up, for any thread, until it is asked for what there is.
 
     Everything that it is told is bounded in the number of its series: what comes beyond them is
-    counted as `_overflow`.
+    counted as `_overflow`. So are the users: `present` are here, `dropped` were beyond that.
     """
 
     def __init__(self, instance: str) -> None:
@@ -31,6 +30,8 @@ class Ledger:
         self._lock = threading.Lock()
         self._sums: dict[Series, Sum] = {}
         self._users: dict[str, set[bytes]] = {}
+        self.present = 0
+        self.dropped = 0
 
     def add(self, series: Series, value: Value | Sum) -> None:
         """Add a whole value."""
@@ -88,9 +89,26 @@ class Ledger:
         self.add(Series(Kind.FEATURES, (safe_label(feature),)), Value(count=uses))
 
     def note_user(self, user: bytes, feature: str = "") -> None:
-        """Somebody was there, or used a feature; `user` is the keyed hash of the id."""
+        """Somebody was there, or used a feature; `user` is a hash of the id."""
         with self._lock:
-            self._users.setdefault(feature, set()).add(user)
+            known = self._users.setdefault(feature, set())
+            if user in known:
+                return
+            if self.present >= MOST_USERS:
+                self.dropped += 1
+                return
+            known.add(user)
+            self.present += 1
+
+    def drop_user(self) -> None:
+        """Somebody was there who cannot be kept."""
+        with self._lock:
+            self.dropped += 1
+
+    def users(self) -> dict[str, frozenset[bytes]]:
+        """The users that there are now, by feature; they stay."""
+        with self._lock:
+            return {feature: frozenset(users) for feature, users in self._users.items()}
 
     def look(self, minute: int, wanted: Callable[[Series], bool]) -> Iterator[Row]:
         """What there is now of the series that are wanted, as rows of a minute; it stays."""
@@ -114,7 +132,7 @@ class Ledger:
         """What there is: the sums, and the users by feature. The ledger is empty afterwards."""
         with self._lock:
             sums, self._sums = self._sums, {}
-            users, self._users = self._users, {}
+            users, self._users, self.present = self._users, {}, 0
         return sums, users
 
     def _sum(self, series: Series) -> Sum:
@@ -124,11 +142,6 @@ class Ledger:
                 series = Series(series.kind, (OVERFLOW,) * len(series.labels))
             found = self._sums.setdefault(series, Sum())
         return found
-
-
-def seen_on(day: int, users: Mapping[str, set[bytes]]) -> tuple[UsersSeen, ...]:
-    """Who was there, as it is written."""
-    return tuple(UsersSeen(day, feature, frozenset(hashes)) for feature, hashes in users.items())
 
 
 def _add_result(into: Sum, result: CheckResult) -> None:

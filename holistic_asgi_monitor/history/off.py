@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from holistic_asgi_monitor.history.store import Answer, Batch, Event, Query, Upkeep
+from holistic_asgi_monitor.history.store import Answer, Batch, Event, Query, Upkeep, UsersSeen
 from holistic_asgi_monitor.history.tiers import plan
 
 __all__ = ("Off",)
@@ -22,8 +22,9 @@ class Off:
     async def open(self) -> None:
         """Nothing is needed."""
 
-    async def write(self, batch: Batch) -> None:
+    async def write(self, batch: Batch) -> int:
         """Nothing is kept."""
+        return 0
 
     async def read(self, query: Query, now: float) -> Answer:
         """An answer without values."""
@@ -42,12 +43,22 @@ class Off:
         """Nobody."""
         return {}
 
+    async def users_since(
+        self, minutes: Sequence[int], also: Sequence[UsersSeen] = ()
+    ) -> Mapping[str, tuple[int, ...]]:
+        """Nobody."""
+        return {}
+
     async def put_state(self, key: str, text: str, now: float) -> None:
         """Nothing is kept."""
 
     async def get_state(self, key: str) -> str | None:
         """Nothing was kept."""
         return None
+
+    async def settle_state(self, key: str, text: str, now: float) -> str:
+        """The text itself: each process has its own."""
+        return text
 
     async def claim(self, key: str, now: float) -> bool:
         """Everybody is the first: to speak twice is better than to be silent."""

@@ -69,7 +69,8 @@ class Pending:
     def drop(self, batch: Batch) -> None:
         """The batch will never be written."""
         if self._remove(batch):
-            self.dropped += len(batch.rows)
+            users = sum(len(seen.hashes) for seen in batch.users)
+            self.dropped += len(batch.rows) + users
 
     def clear(self) -> None:
         """Forget everything: somebody else will write it."""

@@ -5,32 +5,37 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
+from math import inf
 from uuid import uuid4
 
 import anyio
 import anyio.lowlevel
 
 from holistic_asgi_monitor.failures import described
+from holistic_asgi_monitor.history.attendance import Attendance
 from holistic_asgi_monitor.history.codec import pack
 from holistic_asgi_monitor.history.gathering import Joining, matching
-from holistic_asgi_monitor.history.ledger import Ledger, seen_on
+from holistic_asgi_monitor.history.ledger import Ledger
+from holistic_asgi_monitor.history.pace import Stretch
 from holistic_asgi_monitor.history.pending import Pending
 from holistic_asgi_monitor.history.requests import RequestGains
 from holistic_asgi_monitor.history.store import (
     Answer,
     Batch,
+    Event,
     Ours,
     Query,
     Store,
     StoreError,
     UnusableStoreError,
+    UsersSeen,
 )
-from holistic_asgi_monitor.history.tiers import DAY, GRACE_SECONDS, MINUTE, WINDOW, WINDOWS_AT_ONCE
+from holistic_asgi_monitor.history.tiers import GRACE_SECONDS, MINUTE, WINDOW, WINDOWS_AT_ONCE
 from holistic_asgi_monitor.history.trouble import Trouble
 from holistic_asgi_monitor.history.values import Row, Series, Sum
 from holistic_asgi_monitor.history.wallclock import WallClock
@@ -41,8 +46,9 @@ __all__ = ("Recorder", "Tally")
 _logger = logging.getLogger("holistic_asgi_monitor")
 
 BATCHES_AT_ONCE = 50
-ROWS_AT_ONCE = 20
 CLOSE_SECONDS = 3.0
+OPEN_SECONDS = 3.0
+"""How long a question waits for a store that is not open yet."""
 
 
 @dataclass(slots=True)
@@ -50,8 +56,8 @@ class Tally:
     """What became of the writing so far: for the monitor's own metrics.
 
     `flush_seconds` is how long the last flush took, None before the first; `failures` counts
-    flushes that failed, `dropped` rows that never came into the store, `pending` batches that
-    wait.
+    flushes that failed, `dropped` rows and users that never came into the store, `pending` batches
+    that wait.
     """
 
     flush_seconds: float | None = None
@@ -66,7 +72,8 @@ class Recorder:
 
     What happens is told to `ledger`, from any thread; requests are read from `requests`. `spare`
     makes the store that takes the place of one that cannot be used here. `clock` gives monotonic
-    seconds, `wall` UTC epoch seconds.
+    seconds, `wall` UTC epoch seconds. With `keyed_users` the users that the ledger is told of are
+    hashed with a key already; else that is done here, with the key of the store.
     """
 
     def __init__(
@@ -80,9 +87,11 @@ class Recorder:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         pending: Pending | None = None,
+        keyed_users: bool = False,
     ) -> None:
         self.store = store
         self.ledger = Ledger(instance)
+        self._attendance = Attendance(keyed=keyed_users)
         self.tally = Tally()
         self._gains = RequestGains(requests)
         self._instance = instance
@@ -109,6 +118,7 @@ class Recorder:
         self._announced = ""
         self._behind = False
         self._unreadable = False
+        self._crowded = False
         self._began = self._time.now()
         self._flushed = self._began
         self._tended = self._began
@@ -150,10 +160,11 @@ class Recorder:
             self._pending.clear()
             await self._gains.tell(self.ledger.add)
             self.ledger.take()
+            self._attendance.clear()
 
     async def read(self, query: Query) -> Answer:
         """Answer a query, with what is not written yet; `StoreError` where the store cannot."""
-        async with self._visit() as store:
+        async with self._visit(OPEN_SECONDS) as store:
             if not store.writable or query.instance not in {None, self._instance}:
                 return await store.read(query, self.now)
             # First: what it moves must not move between the store's answer and the rest.
@@ -167,9 +178,11 @@ class Recorder:
                 batches = [*meanwhile, *self._pending]
                 lacking = self._lacking(query, answer.written, batches)
         joining = Joining(query, answer)
-        for number, row in enumerate(lacking):
-            if number % ROWS_AT_ONCE == 0:
+        stretch = Stretch()
+        for row in lacking:
+            if stretch.over:
                 await anyio.lowlevel.checkpoint()
+                stretch.renew()
             joining.add(row)
         for joined in joining.merged():
             # A group alone may have thousands of stretches.
@@ -195,6 +208,30 @@ class Recorder:
         async with self._visit() as store:
             return await store.users_by_day(start, end, feature)
 
+    async def users(self, start: int, end: int) -> int:
+        """How many different users there were from UTC day `start` to before `end`, as written."""
+        async with self._visit() as store:
+            return await store.users(start, end)
+
+    async def users_since(self, minutes: list[int]) -> Mapping[str, tuple[int, ...]]:
+        """How many different users were seen in or after each of `minutes` (since 1970).
+
+        By feature, "" for the whole service; with those that are not written yet. `StoreError`
+        where the store cannot say it.
+        """
+        async with self._visit() as store:
+            if len(self._attendance) or self.ledger.present:
+                await self._attendance.settle(store, self.now)
+            # First: who comes into the store meanwhile is counted once all the same.
+            also = await self.users_waiting()
+            return await store.users_since(minutes, also)
+
+    async def users_waiting(self) -> list[UsersSeen]:
+        """Who was there and is not known to be in the store."""
+        written = [seen for batch in list(self._pending) for seen in batch.users]
+        minute = int(self._began // MINUTE)
+        return [*written, *await self._attendance.seen(minute, self.ledger.users())]
+
     async def get_state(self, key: str) -> str | None:
         """The text kept under a key; `StoreError` where the store cannot be read."""
         async with self._visit() as store:
@@ -205,6 +242,27 @@ class Recorder:
         async with self._visit() as store:
             if store.writable:
                 await store.put_state(key, text, self.now)
+
+    async def claim(self, key: str) -> bool | None:
+        """Whether this caller is the first with this key, of all processes.
+
+        None where nothing can be written and so nobody knows; `StoreError` if asking fails.
+        """
+        async with self._visit() as store:
+            return await store.claim(key, self.now) if store.writable else None
+
+    async def add_event(self, event: Event) -> None:
+        """Add to the log, where anything may be written; `StoreError` if that fails."""
+        async with self._visit() as store:
+            if store.writable:
+                await store.add_event(event)
+
+    async def events(
+        self, topic: str, start: float, end: float, limit: int = 100
+    ) -> Sequence[Event]:
+        """The newest entries of a topic in the log, newest first; `StoreError` if that fails."""
+        async with self._visit() as store:
+            return await store.events(topic, start, end, limit)
 
     async def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Write what there is, within `seconds`, and close the store.
@@ -217,7 +275,7 @@ class Recorder:
             await self._settle_in()
             await self._close_minute(self.now)
             await self._write_the_last()
-        lost = self._pending.rows + len(self.ledger)
+        lost = self._pending.rows + len(self.ledger) + len(self._attendance)
         if lost:
             _logger.warning(
                 "The end came before all history was written: %d values are lost with the process",
@@ -226,8 +284,9 @@ class Recorder:
         await self._shut(seconds)
 
     async def _write_the_last(self) -> None:
-        if not self._opened and len(self._pending):
+        if not self._opened and (len(self._pending) or len(self._attendance)):
             await self._try(self._open, self._writing_trouble, proves=False)
+            await self._call_roll()
         while self._opened and len(self._pending) and await self._flush(self.now):
             pass
 
@@ -241,18 +300,27 @@ class Recorder:
                 _logger.warning("History could not be closed in order: %s", described(error))
 
     @asynccontextmanager
-    async def _visit(self) -> AsyncIterator[Store]:
-        """The store, open; after the end for as long as it is needed, since nobody closes it."""
+    async def _visit(self, patience: float = inf) -> AsyncIterator[Store]:
+        """The store, open; after the end for as long as it is needed, since nobody closes it.
+
+        `StoreError` where it does not open within `patience` seconds.
+        """
         self._visitors += 1
         try:
             await self._settle_in()
             if not self._opened:
-                await self._open()
+                await self._open_within(patience)
             yield self.store
         finally:
             self._visitors -= 1
             if self._ended and not self._visitors:
                 await self._shut(CLOSE_SECONDS)
+
+    async def _open_within(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds) as limit:
+            await self._open()
+        if limit.cancelled_caught:
+            raise StoreError(f"the history {self.store.describe()} gives no answer")
 
     async def _open(self) -> None:
         async with self._writing:
@@ -267,6 +335,7 @@ class Recorder:
                 self.store = self._spare()
                 await self.store.open()
             self._opened = True
+            self._attendance.doubt()
         if self._announced != self.store.describe():
             self._announced = self.store.describe()
             _logger.info("History is kept %s", self._announced)
@@ -275,18 +344,53 @@ class Recorder:
         """Make a batch of what happened since the last one, of the minute in which that began."""
         await self._gains.tell(self.ledger.add)
         minute = int(self._began // MINUTE) * MINUTE
-        day = int(self._began // DAY)
         self._began = now
         sums, users = self.ledger.take()
+        self._attendance.add(minute // MINUTE, users)
+        self._count_dropped_users(self.ledger.dropped + self._attendance.dropped)
+        self.ledger.dropped = self._attendance.dropped = 0
         if self._opened and not self.store.writable:
-            self.tally.dropped += len(sums)
+            self.tally.dropped += len(sums) + len(self._attendance)
+            self._attendance.clear()
+            self._drop_pending()
             return
         rows = await self._packed(sums, minute)
-        batch = Batch(self._run, self._batches, self._instance, rows, seen_on(day, users))
+        self._hand_over(rows, await self._those_present())
+        await self._call_roll()
+
+    async def _call_roll(self) -> None:
+        """Learn the key that users wait for, and make a batch of them."""
+        if self._opened and len(self._attendance):
+            await self._try(self._settle, self._writing_trouble, proves=False)
+            self._hand_over((), await self._those_present())
+
+    async def _those_present(self) -> tuple[UsersSeen, ...]:
+        """The users as they are written, as far as the key is known; here no longer."""
+        if not self._attendance.ready:
+            return ()
+        seen = await self._attendance.seen(0, {})
+        self._attendance.clear()
+        return tuple(seen)
+
+    def _hand_over(self, rows: tuple[Row, ...], seen: tuple[UsersSeen, ...]) -> None:
+        """Make a batch that is to be written."""
+        batch = Batch(self._run, self._batches, self._instance, rows, seen)
         self._closing = ()
         if not batch.empty:
             self._batches += 1
             self._add(batch)
+
+    async def _settle(self) -> None:
+        await self._attendance.settle(self.store, self.now)
+
+    def _count_dropped_users(self, dropped: int) -> None:
+        self.tally.dropped += dropped
+        if dropped and not self._crowded:
+            self._crowded = True
+            _logger.warning(
+                "There are more users than can be kept, such as where each request has an id of "
+                "its own: further ones only count in monitor_history_dropped_total"
+            )
 
     async def _packed(self, sums: Mapping[Series, Sum], minute: int) -> tuple[Row, ...]:
         """The sums as rows; yields to the event loop in between, and cannot be cancelled there.
@@ -295,10 +399,12 @@ class Recorder:
         """
         self._closing = tuple((series, minute, sum_) for series, sum_ in sums.items())
         rows: list[Row] = []
+        stretch = Stretch()
         for series, sum_ in sums.items():
             rows.append(Row(series, minute, pack(sum_)))
-            if len(rows) % ROWS_AT_ONCE == 0:
+            if stretch.over:
                 await anyio.lowlevel.cancel_shielded_checkpoint()
+                stretch.renew()
         return tuple(rows)
 
     def _add(self, batch: Batch) -> None:
@@ -329,8 +435,12 @@ class Recorder:
     async def _write(self, batch: Batch) -> None:
         before = self._pending.dropped
         try:
-            await self.store.write(batch)
+            left_out = await self.store.write(batch)
         except StoreError:
+            if not self.store.writable:
+                # A newer version has come, as the store has said.
+                self._drop_pending()
+                return
             # It may be another database by the time that it answers again.
             self._opened = False
             raise
@@ -340,6 +450,13 @@ class Recorder:
             self._count(before)
             raise
         self._pending.written(batch)
+        self._count_dropped_users(left_out)
+
+    def _drop_pending(self) -> None:
+        before = self._pending.dropped
+        while (batch := self._pending.first()) is not None:
+            self._pending.drop(batch)
+        self._count(before)
 
     def _count(self, before: int) -> None:
         self.tally.dropped += self._pending.dropped - before
@@ -353,6 +470,7 @@ class Recorder:
             self._tended = now - GRACE_SECONDS
 
     async def _maintain(self) -> None:
+        self._attendance.doubt()
         if self.store.writable:
             done = await self.store.maintain(self.now)
             self.tally.bytes = done.bytes

@@ -5,17 +5,17 @@ The cells of the request path only grow, and are never touched here.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 
 import anyio.lowlevel
 
+from holistic_asgi_monitor.history.pace import Stretch
 from holistic_asgi_monitor.history.values import USUAL_STATUS, Kind, Series, Sum, Value
 from holistic_asgi_monitor.metrics.latency import Bounds
 from holistic_asgi_monitor.metrics.series import Endpoint, RequestSeries
 
 __all__ = ("RequestGains",)
-
-AT_ONCE = 10
 
 
 class RequestGains:
@@ -33,13 +33,15 @@ class RequestGains:
 
         Where it is cancelled, nothing is lost: the rest is told the next time.
         """
-        for number, (key, found) in enumerate(self._requests.one_by_one(), start=1):
+        stretch = Stretch()
+        for key, found in self._requests.one_by_one():
             value = self._gain(key, found)
             if value is not None:
                 gained(Series(Kind.REQUESTS, key), value)
                 gained(Series(Kind.TRAFFIC), value)
-            if number % AT_ONCE == 0:
+            if stretch.over:
                 await anyio.lowlevel.checkpoint()
+                stretch.renew()
 
     def _gain(self, key: tuple[str, str], found: Endpoint) -> Value | None:
         last = self._last.get(key)
@@ -52,15 +54,19 @@ class RequestGains:
 
 
 class _Totals:
-    """What one endpoint had counted the last time."""
+    """What one endpoint had counted the last time.
 
-    __slots__ = ("bounds", "broken", "cells", "statuses")
+    Arrays, since lists of numbers hold up the garbage collector, and with it the event loop.
+    """
+
+    __slots__ = ("bounds", "broken", "cells", "statuses", "totals")
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.statuses: dict[int, int] = {}
         self.broken = 0
-        self.cells: list[list[int]] = []
+        self.cells: list[array[int]] = []
+        self.totals: list[int] = []
 
     def gain(self, counts: dict[int, int], found: Endpoint) -> Value:
         sum_ = Sum()
@@ -73,11 +79,16 @@ class _Totals:
         self.statuses, self.broken = counts, found.broken
         for number, cells in enumerate(found.durations()):
             if number == len(self.cells):
-                self.cells.append([0] * self.bounds.size)
-            now, before = list(cells), self.cells[number]
-            if now != before:
-                gained = [new - old for new, old in zip(now, before, strict=True)]
-                cells_gained = self.bounds.sparse(gained)
-                sum_.add(Value(total=gained[-1], cells=cells_gained))
-                self.cells[number] = now
+                self.cells.append(array("Q", bytes(8 * (self.bounds.size - 1))))
+                self.totals.append(0)
+            sum_.add(self._gained(number, cells[-1], array("Q", cells[:-1])))
         return sum_.value()
+
+    def _gained(self, number: int, total: int, cells: array[int]) -> Value:
+        """What a set of cells gained, with the sum of its durations in nanoseconds."""
+        before, self.cells[number] = self.cells[number], cells
+        more, self.totals[number] = total - self.totals[number], total
+        if not more and cells == before:
+            return Value()
+        gained = [new - old for new, old in zip(cells, before, strict=True)]
+        return Value(total=more, cells=self.bounds.sparse(gained))

@@ -1,12 +1,20 @@
-"""Which time deleting goes by: one clock that is far ahead must not delete what all have kept."""
+"""What is deleted by its age, and by which clock: one that is far ahead must not delete it all."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from holistic_asgi_monitor.history.tiers import DAY, HOUR
+from holistic_asgi_monitor.history.tiers import BATCH_DAYS, CLAIM_DAYS, DAY, EVENT_DAYS, HOUR
 
-__all__ = ("Retention",)
+__all__ = ("AGEING", "Retention")
+
+AGEING = (
+    ("batches", "written", BATCH_DAYS),
+    ("runs", "written", BATCH_DAYS),
+    ("claims", "written", CLAIM_DAYS),
+    ("events", "time", EVENT_DAYS),
+)
+"""Tables whose rows go by their age alone: the column of their time, and the days they stay."""
 
 
 @dataclass(frozen=True, slots=True)

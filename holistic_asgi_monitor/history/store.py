@@ -23,6 +23,7 @@ __all__ = (
     "UsersSeen",
 )
 
+DAY_MINUTES = 1440
 _ROW_BYTES, _HASH_BYTES = 200, 80
 _ANY: Mapping[str, str] = MappingProxyType({})
 
@@ -39,12 +40,19 @@ class UnusableStoreError(StoreError):
 class UsersSeen:
     """Who was there on a UTC day (whole days since 1970): keyed hashes of their ids.
 
-    `feature` is what they used, empty for the whole service.
+    `feature` is what they used, empty for the whole service; `minute` (since 1970) the one in
+    which they were last seen, None where only the day is known.
     """
 
     day: int
     feature: str
     hashes: frozenset[bytes]
+    minute: int | None = None
+
+    @property
+    def last(self) -> int:
+        """The minute in which they were last seen, or else the last one of the day."""
+        return (self.day + 1) * DAY_MINUTES - 1 if self.minute is None else self.minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +187,11 @@ class Store(Protocol):
         """Make it ready: make or migrate what is needed. It may be called again after a failure."""
         ...
 
-    async def write(self, batch: Batch) -> None:
-        """Write a batch as a whole, unless it has been written before."""
+    async def write(self, batch: Batch) -> int:
+        """Write a batch as a whole, unless it has been written before.
+
+        The answer is how many users were left out, where their day has too many already.
+        """
         ...
 
     async def read(self, query: Query, now: float) -> Answer:
@@ -199,12 +210,29 @@ class Store(Protocol):
         """How many different users each feature had from UTC day `start` to before `end`."""
         ...
 
+    async def users_since(
+        self, minutes: Sequence[int], also: Sequence[UsersSeen] = ()
+    ) -> Mapping[str, tuple[int, ...]]:
+        """How many different users were seen in or after each of `minutes` (since 1970).
+
+        By feature, "" for the whole service, as far as there were any. Those of `also` count as
+        well, and nobody twice.
+        """
+        ...
+
     async def put_state(self, key: str, text: str, now: float) -> None:
         """Keep a text (JSON) under a key, in the place of what was there."""
         ...
 
     async def get_state(self, key: str) -> str | None:
         """The text kept under a key."""
+        ...
+
+    async def settle_state(self, key: str, text: str, now: float) -> str:
+        """Keep a text under a key unless there is one; the text that is kept then.
+
+        Of all processes that begin together one is the first, and all are told its text.
+        """
         ...
 
     async def claim(self, key: str, now: float) -> bool:

@@ -30,8 +30,10 @@ GRACE_SECONDS = 90
 """How long after its end a window is left alone, so that few rows come late."""
 SLACK_SECONDS = HOUR
 """How much longer everything is kept, so that a question for just that long is answered."""
-USER_DAYS = 63
-"""How long it is known who was there; later only how many."""
+USER_DAYS = 35
+"""How long it is known who was there, today included; later only how many."""
+MOST_USERS_A_DAY = 1_000_000
+"""Of a service or a feature; those who come later on such a day are left out."""
 BATCH_DAYS = 14
 CLAIM_DAYS = 90
 EVENT_DAYS = 730

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -48,10 +49,23 @@ class Way(Protocol):
 class Underway(Protocol):
     """A request that is being served."""
 
+    visit: Visit
+    """What is known of its user; not set before anybody has told something."""
+
     @property
     def paths(self) -> Way:
         """Its way through the monitor."""
         ...
+
+
+class Visit:
+    """Who makes a request, and the features that were used in it before that was known."""
+
+    __slots__ = ("features", "user")
+
+    def __init__(self) -> None:
+        self.user: bytes | None = None
+        self.features: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +89,13 @@ class Tracker:
         catalogue: Catalogue,
         activity: Activity,
         *,
-        clock: Callable[[], float] = time.monotonic,
         fault: Callable[[str], None],
         endpoint: Callable[[Any], str] = lambda _: "",
     ) -> None:
         self._catalogue = catalogue
         self._activity = activity
-        self._clock = clock
         self._endpoint = endpoint
+        self._beginning = threading.Lock()
         self.fault = fault
         self.listeners: list[Callable[[Call], object]] = []
         self.feature_listeners: list[Callable[[str], object]] = []
@@ -103,15 +116,52 @@ class Tracker:
     def track_feature(self, name: str) -> None:
         """Count one use of a feature."""
         with self._guarded():
-            self._catalogue.feature_uses.inc(str(name))
-            Current.feature.set((Current.underway(), str(name)))
+            (feature,) = self._catalogue.feature_uses.inc(str(name))
+            request = Current.underway()
+            Current.feature.set((request, feature))
             for listener in self.feature_listeners:
-                listener(str(name))
+                listener(feature)
+            self._used(request, feature)
 
     def set_user(self, user: object) -> None:
         """Count a user as active; only a keyed hash is kept."""
         with self._guarded():
-            self._activity.seen(user, self._clock())
+            self.found_user(Current.underway(), user)
+
+    def found_user(self, request: Underway | None, user: object) -> None:
+        """Count the user of a request, and as a user of the features that were used in it.
+
+        He is also the one who uses those that follow. Without a request, nothing follows.
+        """
+        found = self._activity.hashed(user)
+        if found is None:
+            return
+        self._activity.note(found)
+        visit = self._visit(request, begin=Current.company.asked)
+        if visit is not None:
+            features, visit.features, visit.user = visit.features, set(), found
+            for feature in tuple(features):
+                self._activity.note(found, feature)
+
+    def _used(self, request: Underway | None, feature: str) -> None:
+        visit = self._visit(request, begin=True)
+        if visit is None:
+            return
+        if visit.user is None:
+            visit.features.add(feature)
+        # It may have become known meanwhile, in another thread.
+        if visit.user is not None:
+            self._activity.note(visit.user, feature)
+
+    def _visit(self, request: Underway | None, *, begin: bool) -> Visit | None:
+        """What is known of the user of a request; None where it is none of ours."""
+        if request is None or request.paths.tracker is not self:
+            return None
+        with self._beginning:
+            visit: Visit | None = getattr(request, "visit", None)
+            if visit is None and begin:
+                visit = request.visit = Visit()
+        return visit
 
     def track_openai_call(
         self,

@@ -3,7 +3,7 @@
 import pytest
 from blockbuster import BlockBuster
 
-pytest.register_assert_rewrite("tests.history.contract")
+pytest.register_assert_rewrite("tests.history.contract", "tests.history.users_contract")
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """History in PostgreSQL: many replicas, servers that go away, rights that are missing."""
 
+import asyncio
 import logging
 import time
 from contextlib import suppress
@@ -10,10 +11,10 @@ import asyncpg
 import pytest
 
 from holistic_asgi_monitor.history.pending import Pending
-from holistic_asgi_monitor.history.postgres import PostgreSQL, writing
+from holistic_asgi_monitor.history.postgres import PostgreSQL, upkeep, writing
 from holistic_asgi_monitor.history.postgres.address import Address
 from holistic_asgi_monitor.history.postgres.line import _said
-from holistic_asgi_monitor.history.postgres.schema import VERSION
+from holistic_asgi_monitor.history.postgres.schema import NAMES_LOCK, VERSION
 from holistic_asgi_monitor.history.recorder import Recorder
 from holistic_asgi_monitor.history.store import Query, StoreError, UsersSeen
 from holistic_asgi_monitor.history.values import Kind, Series
@@ -78,11 +79,130 @@ async def test_of_eight_that_start_at_once_one_makes_the_tables(stores):
         for _ in range(8):
             group.start_soon(stores.make().open)
 
-    assert stores.query("SELECT value FROM holistic_monitor.meta WHERE key = 'version'") == [(1,)]
+    found = stores.query("SELECT value FROM holistic_monitor.meta WHERE key = 'version'")
+    assert found == [(VERSION,)]
+
+
+async def test_names_of_which_nothing_is_left_are_forgotten_by_every_process(stores):
+    """Nobody writes to a number that he remembers, and that is nobody's any longer."""
+    one, other = stores.make(), stores.make()
+    await one.open()
+    shop, till, cart = SERIES[:3]
+    await one.write(batch(row(NOON, timed(1), shop), row(NOON, timed(2), till)))
+    await other.write(batch(row(NOON, timed(4), till), run="other"))
+    stores.now = later = NOON + 900 * DAY
+    await one.maintain(later)
+    await one.maintain(later + 3600)
+    assert stores.query("SELECT count(*) FROM holistic_monitor.series") == [(0,)]
+
+    await one.write(batch(row(later, timed(8), cart), number=1))
+    await other.write(batch(row(later, timed(16), till), run="other", number=1))
+    await one.write(batch(row(later, timed(32), shop), number=2))
+
+    for series, count in ((cart, 8), (till, 16), (shop, 32)):
+        where = {"endpoint": series.labels[1]}
+        answer = await one.read(of_requests(later, later + 60, where=where), later)
+        assert counts(answer) == {later: count}
+
+
+async def test_names_are_forgotten_while_four_write_and_no_value_is_lost(stores):
+    """What one deletes, another has just looked up: the sums must be exact all the same."""
+    replicas, upkeeper = [stores.make() for _ in range(4)], stores.make()
+    await upkeeper.open()
+    minutes, forgotten = 30, 0
+    writing_on = len(replicas)
+
+    async def live(number, store):
+        nonlocal writing_on
+        for minute in range(minutes):
+            rows = [row(NOON + 60 * minute, timed(1), each) for each in SERIES[minute % 3 :: 3]]
+            await store.write(batch(*rows, run=f"run-{number}", number=minute))
+            if minute % 10 == 9:
+                # As if all of it had become too old: what nobody has any longer, goes.
+                await store._write(delete_points)
+        writing_on -= 1
+
+    async def delete_points(line):
+        await line.execute("DELETE FROM holistic_monitor.points_60 WHERE count = 1")
+
+    async def forget():
+        nonlocal forgotten
+        while writing_on:
+            forgotten += await upkeeper._write(upkeep.forget_names)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(forget)
+        for number, store in enumerate(replicas):
+            group.start_soon(live, number, store)
+    later = NOON + DAY
+    for number, store in enumerate(replicas):
+        rows = [row(later, timed(7), each) for each in SERIES]
+        await store.write(batch(*rows, run=f"run-{number}", number=minutes))
+        await upkeeper._write(upkeep.forget_names)
+
+    answer = await upkeeper.read(of_requests(later, later + 60, by=("endpoint",)), later)
+    assert forgotten > 0
+    assert [counts(answer, (each.labels[1],)) for each in SERIES] == [{later: 28}] * len(SERIES)
+    orphans = (
+        "SELECT count(*) FROM holistic_monitor.points_60 AS p WHERE NOT EXISTS "
+        "(SELECT 1 FROM holistic_monitor.series AS s WHERE s.id = p.series)"
+    )
+    assert stores.query(orphans) == [(0,)]
+    assert stores.query(
+        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    ) == [(0,)]
+
+
+async def test_names_are_not_forgotten_while_a_batch_is_being_written(stores):
+    store, upkeeper = stores.make(), stores.make()
+    await store.open()
+    await store.write(batch(row(NOON)))
+    stores.query("DELETE FROM holistic_monitor.points_60")
+    other = await asyncpg.connect(stores.server.url(database=stores.database))
+    async with other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock_shared($1)", NAMES_LOCK)
+        assert await upkeeper._write(upkeep.forget_names) == 0
+    await other.close()
+
+    assert await upkeeper._write(upkeep.forget_names) == 1
+
+
+@pytest.mark.parametrize("body", ["02ff", "0105"], ids=["newer", "damaged"])
+async def test_a_value_that_cannot_be_read_is_left_out_and_counted(stores, body):
+    store = stores.make()
+    await store.open()
+    for number in range(10):
+        await store.write(batch(row(NOON + 60 * number, spread(9)), number=number))
+    stores.query(
+        f"UPDATE holistic_monitor.points_60 SET body = decode('{body}', 'hex') WHERE time = {NOON}"
+    )
+
+    fine = await store.read(of_requests(NOON, NOON + 600), NOON + 600)
+    done = await store.maintain(NOON + 1000)
+    again = await store.maintain(NOON + 1000)
+    coarse = await store.read(of_requests(NOON, NOON + 600, 300), NOON + 1000)
+
+    assert counts(fine) == {NOON + 60 * number: 9 for number in range(1, 10)}
+    assert (done.rolled, done.unreadable) == (2, 1)
+    assert (again.rolled, again.unreadable) == (0, 0)
+    assert counts(coarse) == {NOON: 36, NOON + 300: 45}
+
+
+async def test_a_coarser_value_that_cannot_be_read_is_begun_anew_and_counted(stores):
+    store = stores.make()
+    await store.open()
+    await store.write(batch(row(NOON, timed(1))))
+    await store.maintain(NOON + 1000)
+    stores.query("UPDATE holistic_monitor.points_3600 SET body = decode('02ff', 'hex')")
+    await store.write(batch(row(NOON + 300, timed(2)), number=1))
+
+    assert (await store.maintain(NOON + 1000)).unreadable == 1
+    hours = await store.read(of_requests(NOON, NOON + 3600, 3600), NOON + 1000)
+    assert counts(hours) == {NOON: 2}
 
 
 async def write_once(one, line):
-    return await writing.write(line, "", one, {}, NOON)
+    return await writing.write(line, "", one, writing.Known(), NOON)
 
 
 async def test_a_connection_that_breaks_anywhere_loses_and_doubles_nothing(stores, proxy):
@@ -92,7 +212,8 @@ async def test_a_connection_that_breaks_anywhere_loses_and_doubles_nothing(store
     await store.open()
     number = unbroken = 0
     committed = []
-    while unbroken < 3:
+    # A break before the question itself is mended; after the last piece of the answer there is none.
+    while unbroken < 3 or not committed:
         number += 1
         one = batch(row(NOON, timed(5)), number=number)
         front.cut(after=1 + 8 * number)
@@ -100,6 +221,7 @@ async def test_a_connection_that_breaks_anywhere_loses_and_doubles_nothing(store
             await store._writer.ask(partial(write_once, one), again=False)
             unbroken += 1
             continue
+        unbroken = 0
         known = f"SELECT count(*) FROM holistic_monitor.batches WHERE number = {number}"
         committed += stores.query(known)
         front.restore()
@@ -121,6 +243,25 @@ async def test_a_connection_that_broke_while_it_was_idle_is_no_trouble(stores, p
         front.cut()
 
     assert counts(await store.read(of_requests(NOON, NOON + 60), NOON)) == {NOON: 15}
+
+
+async def test_a_connection_that_the_network_forgot_is_no_trouble(stores, proxy):
+    """A firewall drops what rested for long, tells neither end, and lets new ones through."""
+    front = proxy(stores.server)
+    store = stores.make(port=front.port)
+    await store.open()
+    query = of_requests(NOON, NOON + 60)
+    await store.write(batch(row(NOON, timed(5))))
+    await store.read(query, NOON)
+    front.black_hole()
+    for line in (store._writer, store._reader):
+        line._kept[1]._transport.write(b"S\0\0\0\4")  # lost: it never speaks again
+    await anyio.sleep(0.2)
+    front.restore()
+
+    await store.write(batch(row(NOON, timed(5)), number=1))
+    assert counts(await store.read(query, NOON)) == {NOON: 10}
+    assert await store.claim("summary", NOON)
 
 
 class Clocks:
@@ -214,6 +355,50 @@ async def test_a_network_that_swallows_everything_is_given_up(stores, proxy):
     await store.write(batch(row(NOON)))
 
     assert counts(await store.read(of_requests(NOON, NOON + 60), NOON)) == {NOON: 1}
+
+
+async def test_all_who_wait_for_a_silent_server_are_told_so_once_it_is_given_up(stores, proxy):
+    """One after the other they would wait for as many times as long."""
+    front = proxy(stores.server)
+    store = stores.make(port=front.port)
+    await store.open()
+    await store.write(batch(row(NOON, timed(3))))
+    query = of_requests(NOON, NOON + 60)
+    assert counts(await store.read(query, NOON)) == {NOON: 3}
+    store._reader._silent = 1.0
+    front.black_hole()
+    told = []
+
+    async def ask():
+        with pytest.raises(StoreError, match="gives no answer"):
+            await store.read(query, NOON)
+        told.append(1)
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            for _ in range(40):
+                group.start_soon(ask)
+    front.restore()
+
+    assert len(told) == 40
+    assert counts(await store.read(query, NOON)) == {NOON: 3}
+
+
+async def test_a_question_that_nobody_waits_for_any_longer_ends_on_the_server_too(stores):
+    store = stores.make()
+    await store.open()
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
+
+    async def sleeping(wanted):
+        with anyio.fail_after(20):
+            while await anyio.to_thread.run_sync(stores.query, asked) != [(wanted,)]:
+                await anyio.sleep(0.02)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(store._read, lambda line: line.execute("SELECT pg_sleep(300)"))
+        await sleeping(1)
+        group.cancel_scope.cancel()
+    await sleeping(0)
 
 
 def partitions(stores, step):
@@ -453,6 +638,26 @@ async def test_newer_tables_are_only_read(stores, caplog):
     assert len(warnings(caplog)) == 1
 
 
+async def test_newer_tables_that_come_meanwhile_are_noticed_with_the_next_write(stores, caplog):
+    """Of a service whose processes are replaced one after the other, the old ones go on."""
+    store, clocks = stores.make(), Clocks()
+    recorder, run, serve = recording(store, clocks)
+    serve(1)
+    await run(60)
+    stores.query(f"UPDATE holistic_monitor.meta SET value = {VERSION + 1} WHERE key = 'version'")
+    for _ in range(3):
+        serve(2)
+        await run(60)
+
+    assert not store.writable
+    answer = await store.read(Query(Kind.TRAFFIC, NOON, NOON + 300, 60), clocks.wall)
+    assert counts(answer) == {NOON: 1}
+    assert (recorder.tally.pending, recorder.tally.dropped) == (0, 6)
+    assert len(warnings(caplog)) == 1
+    assert "was written by a newer version" in warnings(caplog)[0]
+    await recorder.close()
+
+
 async def test_tables_that_were_dropped_are_made_again_by_the_recorder(stores):
     store, clocks = stores.make(), Clocks()
     recorder, run, serve = recording(store, clocks)
@@ -484,6 +689,28 @@ def test_in_another_event_loop_it_connects_anew(postgres):
     for number in range(2):
         anyio.run(live, number)
     assert anyio.run(ask) == {NOON: 2}
+
+
+def test_an_event_loop_that_ended_in_the_middle_holds_up_no_other(postgres):
+    """Whoever stops a loop with work in it leaves a question behind that never ends."""
+    stores = Stores(postgres)
+    store = stores.make()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(store.open())
+    left = loop.create_task(store._write(lambda line: line.execute("SELECT pg_sleep(1)")))
+    loop.run_until_complete(asyncio.sleep(0.2))
+
+    async def live():
+        with anyio.fail_after(20):
+            await store.write(batch(row(NOON, timed(3))))
+        assert counts(await store.read(of_requests(NOON, NOON + 60), NOON)) == {NOON: 3}
+        await store.close()
+
+    anyio.run(live)
+    left.cancel()
+    with suppress(asyncio.CancelledError, StoreError):
+        loop.run_until_complete(left)
+    loop.close()
 
 
 def test_on_trio_it_says_that_it_cannot_be_reached():

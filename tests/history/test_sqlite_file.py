@@ -10,7 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from holistic_asgi_monitor.history.sqlite import SQLite
+from holistic_asgi_monitor.history import bounds
+from holistic_asgi_monitor.history.sqlite import SQLite, file
 from holistic_asgi_monitor.history.sqlite.schema import VERSION
 from holistic_asgi_monitor.history.store import (
     Event,
@@ -165,7 +166,30 @@ async def test_a_newer_file_is_only_read(stores, path, caplog):
     assert await found(store) == {NOON: 3}
     assert await to_thread(pragma, path, "user_version") == VERSION + 1
     assert len(warnings(caplog)) == 1
-    assert "newer version (format 2, known is 1)" in warnings(caplog)[0]
+    assert f"newer version (format {VERSION + 1}, known is {VERSION})" in warnings(caplog)[0]
+
+
+async def test_a_newer_version_that_comes_meanwhile_is_noticed_with_the_next_write(
+    stores, path, caplog
+):
+    """Of a service whose processes are replaced one after the other, the old ones go on."""
+    store = stores(path)
+    await store.write(batch(row(NOON, timed(3))))
+
+    def age():
+        connection = sqlite3.connect(path)
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+        connection.close()
+
+    await to_thread(age)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="was written by a newer version, and is only read"):
+            await store.write(batch(row(NOON, timed(3)), number=1))
+
+    assert not store.writable
+    assert await found(store) == {NOON: 3}
+    assert len(warnings(caplog)) == 1
+    assert f"newer version (format {VERSION + 1}, known is {VERSION})" in warnings(caplog)[0]
 
 
 async def test_the_database_of_another_program_is_left_alone(stores, path):
@@ -313,6 +337,59 @@ async def test_a_full_disk_is_said_and_the_batch_can_be_written_later(stores, pa
     await store._write(lambda session: session.connection.execute(limit).fetchall())
     await store.write(big)
     assert (await found(store)) == {NOON: 503}
+
+
+async def test_a_disk_without_room_for_what_processes_share_is_said_to_be_full(
+    stores, path, monkeypatch
+):
+    """SQLite calls it an error of reading and writing."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+
+    def fail(place):
+        raise error
+
+    monkeypatch.setattr(file, "_connect", fail)
+
+    with pytest.raises(StoreError, match=f"{path} cannot grow: the disk is full"):
+        await stores(path).open()
+
+
+def test_a_transaction_that_could_not_be_ended_does_not_stand_in_the_way(tmp_path):
+    """Where there is no write-ahead log, whoever reads holds up the end of it."""
+    one, other = (
+        sqlite3.connect(tmp_path / "file", isolation_level=None, timeout=0) for _ in range(2)
+    )
+    one.execute("CREATE TABLE numbers (number)")
+    other.execute("BEGIN")
+    other.execute("SELECT count(*) FROM numbers").fetchone()
+    with pytest.raises(sqlite3.OperationalError, match="locked"), file.transaction(one):
+        one.execute("INSERT INTO numbers VALUES (1)")
+    other.execute("COMMIT")
+
+    with file.transaction(one):
+        one.execute("INSERT INTO numbers VALUES (2)")
+
+    assert other.execute("SELECT number FROM numbers").fetchall() == [(2,)]
+    one.close()
+    other.close()
+
+
+async def test_a_question_that_was_refused_does_not_hold_on_to_what_there_was_then(
+    stores, path, monkeypatch
+):
+    """Whoever keeps the refusal, and be it the garbage that is not collected yet."""
+    store = stores(path)
+    await store.write(batch(*(row(NOON + 60 * minute, timed(3)) for minute in range(300))))
+    with monkeypatch.context() as patch:
+        patch.setattr(bounds, "MOST_VALUES", 20)
+        with pytest.raises(bounds.TooMuchError) as refused:
+            await store.read(of_requests(NOON, NOON + 300 * 60), NOON)
+
+    await store.write(batch(row(NOON, timed(5)), number=1))
+
+    assert await found(store) == {NOON: 8}
+    assert refused.value is not None
 
 
 async def test_a_file_that_was_removed_is_made_again(stores, path):

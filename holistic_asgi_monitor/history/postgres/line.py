@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = ("HeldUpError", "Line")
 
 T = TypeVar("T")
-CONNECT_SECONDS = 5.0
+SILENT_SECONDS = 3.0
+"""How long a server may take to let us in, or to give a sign of life before a question."""
 CLOSE_SECONDS = 1.0
 
 
@@ -28,15 +30,23 @@ class HeldUpError(StoreError):
 
 
 class Line:
-    """Asks one after the other. `patience` is how many seconds an answer may take."""
+    """Asks one after the other. `patience` is how many seconds an answer may take.
 
-    def __init__(self, address: Address, patience: float = 30.0) -> None:
+    Each event loop has a connection of its own, and so has a forked child: what its parent was
+    doing with the one that is there goes on there. A server that is `silent` for that many seconds
+    is given up, by all who wait for it at that time.
+    """
+
+    def __init__(
+        self, address: Address, *, patience: float = 30.0, silent: float = SILENT_SECONDS
+    ) -> None:
         try:
             import asyncpg
         except ImportError as error:
             raise MissingExtraError("MONITOR_HISTORY_URL with PostgreSQL", "postgres") from error
         self._address = address
         self._patience = patience
+        self._silent = silent
         self._connect = asyncpg.connect
         self._broken = (
             OSError,
@@ -45,6 +55,11 @@ class Line:
             asyncpg.PostgresConnectionError,
         )
         self._kept: tuple[object, asyncpg.Connection[Any]] | None = None
+        self._turn: tuple[object, anyio.Lock] | None = None
+        self._given_up = float("-inf")
+        self._pid = os.getpid()
+        self._of_parents: list[object] = []
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def ask(
         self, work: Callable[[asyncpg.Connection[Any]], Awaitable[T]], *, again: bool = True
@@ -56,22 +71,39 @@ class Line:
         """
         if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
             raise UnusableStoreError("PostgreSQL is reached by asyncpg, which runs on asyncio only")
-        try:
-            async with asyncio.timeout(self._patience):
-                kept = self._kept is not None
-                try:
-                    return await self._once(work)
-                except self._broken:
-                    if not (kept and again):
-                        raise
-                return await self._once(work)
-        except Exception as error:
-            raise _said(error, self._address) from None
+        self._leave_to_the_parent()
+        asked = asyncio.get_running_loop().time()
+        async with self._own_turn():
+            if self._given_up > asked:
+                raise _said(TimeoutError(), self._address)
+            try:
+                async with asyncio.timeout(self._patience):
+                    return await self._asked(work, again=again)
+            except Exception as error:
+                raise _said(error, self._address) from None
 
-    async def _once(self, work: Callable[[asyncpg.Connection[Any]], Awaitable[T]]) -> T:
-        connection = await self._opened()
+    async def _asked(
+        self, work: Callable[[asyncpg.Connection[Any]], Awaitable[T]], *, again: bool
+    ) -> T:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._silent
+        kept = self._kept is not None
+        try:
+            return await self._once(work, until)
+        except self._broken:
+            if not (kept and again) or self._given_up >= until:
+                raise
+        return await self._once(work, loop.time() + self._silent)
+
+    async def _once(
+        self, work: Callable[[asyncpg.Connection[Any]], Awaitable[T]], until: float
+    ) -> T:
+        connection = await self._alive(until)
         try:
             return await work(connection)
+        except asyncio.CancelledError:
+            self._leave()
+            raise
         except BaseException:
             # Whatever state it is in, and however slow the network: not again.
             self._abort()
@@ -79,23 +111,68 @@ class Line:
 
     async def close(self) -> None:
         """End the connection politely, else at once."""
+        self._leave_to_the_parent()
+        if self._kept is not None and self._kept[0] is asyncio.get_running_loop():
+            self._leave()
+        self._kept = None
+        await self._left()
+
+    def _leave(self) -> None:
+        """End the connection beside everything else, and what the server does for it.
+
+        The driver asks the server to stop where an answer is no longer waited for.
+        """
         kept, self._kept = self._kept, None
-        if kept is None or kept[0] is not asyncio.get_running_loop():
+        if kept is not None:
+            task = asyncio.get_running_loop().create_task(_ended(kept[1]))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    async def _left(self) -> None:
+        """Wait until the connections are ended that are on their way there, in this event loop."""
+        if not self._leaving:
             return
+        loop = asyncio.get_running_loop()
+        if leaving := [task for task in self._leaving if task.get_loop() is loop]:
+            await asyncio.wait(leaving)
+
+    async def _alive(self, until: float) -> asyncpg.Connection[Any]:
+        """The connection, of a server that has given a sign of life by then; `loop.time()`."""
         try:
-            await kept[1].close(timeout=CLOSE_SECONDS)
-        except Exception:
-            # It is of no further use, whatever is wrong with it.
-            kept[1].terminate()
+            async with asyncio.timeout_at(until):
+                if not await self._answers(until - self._silent / 2):
+                    self._abort()
+                return await self._opened()
+        except TimeoutError:
+            self._given_up = max(until, asyncio.get_running_loop().time())
+            self._abort()
+            raise
+        except BaseException:
+            self._abort()
+            raise
+
+    async def _answers(self, until: float) -> bool:
+        """Whether the connection that was kept says anything by then; `loop.time()`.
+
+        Networks forget connections that rest, and tell neither end.
+        """
+        if self._kept is None or self._kept[0] is not asyncio.get_running_loop():
+            return False
+        try:
+            async with asyncio.timeout_at(until):
+                await self._kept[1].execute("SELECT 1")
+        except self._broken:
+            return False
+        return True
 
     async def _opened(self) -> asyncpg.Connection[Any]:
         loop = asyncio.get_running_loop()
-        if self._kept is not None and (self._kept[0] is not loop or self._kept[1].is_closed()):
-            self._abort()
         if self._kept is None:
+            # Two at a time would be more than was promised.
+            await self._left()
             connection: asyncpg.Connection[Any] = await self._connect(
                 self._address.dsn,
-                timeout=CONNECT_SECONDS,
+                timeout=2 * self._silent,
                 # Poolers in between know no prepared statements.
                 statement_cache_size=0,
                 server_settings={"application_name": "holistic-asgi-monitor history"},
@@ -103,11 +180,35 @@ class Line:
             self._kept = loop, connection
         return self._kept[1]
 
+    def _own_turn(self) -> anyio.Lock:
+        """The turns of this event loop: in one that has ended nobody ends his."""
+        loop = asyncio.get_running_loop()
+        if self._turn is None or self._turn[0] is not loop:
+            self._turn = loop, anyio.Lock()
+        return self._turn[1]
+
+    def _leave_to_the_parent(self) -> None:
+        """Begin anew in a forked child, without a word on a connection that its parent uses.
+
+        Even to forget it would end it: so it is kept.
+        """
+        if self._pid != os.getpid():
+            self._of_parents.append(self._kept)
+            self._kept, self._turn, self._pid = None, None, os.getpid()
+
     def _abort(self) -> None:
         kept, self._kept = self._kept, None
         if kept is not None:
             with suppress(RuntimeError):  # its event loop may have ended
                 kept[1].terminate()
+
+
+async def _ended(connection: asyncpg.Connection[Any]) -> None:
+    try:
+        await connection.close(timeout=CLOSE_SECONDS)
+    except Exception:
+        # It is of no further use, whatever is wrong with it.
+        connection.terminate()
 
 
 def _said(error: Exception, address: Address) -> StoreError:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
 from holistic_asgi_monitor.history import bounds
 from holistic_asgi_monitor.history.gathering import Stored, gathered, matching
+from holistic_asgi_monitor.history.pace import giving_way
 from holistic_asgi_monitor.history.postgres.schema import SCHEMA, table
 from holistic_asgi_monitor.history.store import Answer, Event, Query
 from holistic_asgi_monitor.history.tiers import FINEST, WINDOW, Plan, plan
@@ -19,7 +21,7 @@ from holistic_asgi_monitor.history.values import Series, key_of, plain, series_f
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ("events", "read", "state", "users", "users_by_day", "users_by_feature")
+__all__ = ("events", "read", "state")
 
 
 async def read(
@@ -32,8 +34,9 @@ async def read(
         found = await _found(connection, query, chosen, list(known))
         written = await _written(connection, query)
     # Decoding takes longer than asking, and the event loop has other things to do.
-    work = partial(_answer, query, chosen, known, found)
-    answer = await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+    with bounds.waited_for() as wanted:
+        work = partial(_answer, query, chosen, known, bounds.bounded(found, wanted))
+        answer = await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
     return replace(answer, written=written)
 
 
@@ -65,56 +68,6 @@ async def events(
         limit,
     )
     return [Event(*row) for row in found]
-
-
-async def users(
-    connection: asyncpg.Connection[Any], service: str, start: int, end: int, feature: str
-) -> int:
-    """How many different users there were."""
-    return int(
-        await connection.fetchval(
-            f"SELECT count(DISTINCT hash) FROM {SCHEMA}.users "  # noqa: S608 - our name
-            "WHERE service = $1 AND day >= $2 AND day < $3 AND feature = $4",
-            service,
-            start,
-            end,
-            key_of(feature),
-        )
-    )
-
-
-async def users_by_day(
-    connection: asyncpg.Connection[Any], service: str, start: int, end: int, feature: str
-) -> Mapping[int, int]:
-    """How many different users there were on each day: of old days only that is known."""
-    found = await connection.fetch(
-        "SELECT day, max(users) FROM ("  # noqa: S608 - our names
-        f" SELECT day, count(*) AS users FROM {SCHEMA}.users"
-        "  WHERE service = $1 AND day >= $2 AND day < $3 AND feature = $4 GROUP BY day"
-        f" UNION ALL SELECT day, users FROM {SCHEMA}.user_days"
-        "  WHERE service = $1 AND day >= $2 AND day < $3 AND feature = $4) AS known "
-        "GROUP BY day ORDER BY day",
-        service,
-        start,
-        end,
-        key_of(feature),
-    )
-    return {day: int(count) for day, count in found}
-
-
-async def users_by_feature(
-    connection: asyncpg.Connection[Any], service: str, start: int, end: int
-) -> Mapping[str, int]:
-    """How many different users each feature had."""
-    found = await connection.fetch(
-        f"SELECT feature, count(DISTINCT hash) FROM {SCHEMA}.users "  # noqa: S608 - our name
-        "WHERE service = $1 AND day >= $2 AND day < $3 AND feature <> '' "
-        "GROUP BY feature ORDER BY feature",
-        service,
-        start,
-        end,
-    )
-    return {feature: int(count) for feature, count in found}
 
 
 async def _known(
@@ -179,9 +132,11 @@ async def _fetched(
 
 
 def _matching(query: Query, found: list[Any]) -> dict[int, Series]:
-    every = ((number, series_from(query.kind, labels)) for number, labels in found)
+    every = ((number, series_from(query.kind, labels)) for number, labels in giving_way(found))
     return {number: series for number, series in every if matching(query, series)}
 
 
-def _answer(query: Query, chosen: Plan, known: Mapping[int, Series], found: list[Any]) -> Answer:
-    return gathered(query, chosen, known, (Stored(*row) for row in found))
+def _answer(
+    query: Query, chosen: Plan, known: Mapping[int, Series], found: Iterable[Any]
+) -> Answer:
+    return gathered(query, chosen, known, starmap(Stored, found))

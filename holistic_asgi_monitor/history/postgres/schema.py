@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import asyncpg
 
 __all__ = (
+    "NAMES_LOCK",
     "PARTITIONED",
     "SCHEMA",
     "VERSION",
@@ -28,6 +29,8 @@ __all__ = (
 
 SCHEMA = "holistic_monitor"
 MIGRATION_LOCK, ROLLER_LOCK = 0x48414D0000000001, 0x48414D0000000002
+NAMES_LOCK = 0x48414D0000000003
+"""Whoever writes shares it: who forgets names or changes tables needs it for himself."""
 DAYS_AHEAD = 2
 PARTITIONED = TIERS[:2]
 """Tiers whose values are deleted by dropping whole days."""
@@ -88,7 +91,17 @@ _FIRST = (
     f"CREATE INDEX events_by_time ON {SCHEMA}.events (service, topic, time)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_LAST_SEEN = (
+    # When each user was last seen, so that rolling windows are counted without their days.
+    f"""CREATE TABLE {SCHEMA}.last_seen (service text, feature text, hash bytea,
+  last integer NOT NULL, PRIMARY KEY (service, feature, hash))""",
+    # Of days that have been there nothing finer is known: they count as their last minute.
+    f"""INSERT INTO {SCHEMA}.last_seen
+  SELECT service, feature, hash, (max(day) + 1) * 1440 - 1
+  FROM {SCHEMA}.users GROUP BY service, feature, hash""",  # noqa: S608 - our name
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _LAST_SEEN)
 """Step number N (from 0) leads from version N to N + 1; steps that were released stay."""
 
 VERSION = len(MIGRATIONS)
@@ -119,6 +132,8 @@ async def step_up(connection: asyncpg.Connection[Any], now: float) -> int:
             if await connection.fetchval(known, SCHEMA) is None:
                 with refused(SchemaRefusedError):
                     await connection.execute(f"CREATE SCHEMA {SCHEMA}")
+            # Who is writing ends first; who comes later sees what has become of the tables.
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", NAMES_LOCK)
             with refused(NotOwnerError if before else TablesRefusedError):
                 await _step_up(connection, before, now)
     return before

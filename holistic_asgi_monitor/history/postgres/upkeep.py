@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
 from holistic_asgi_monitor.history.codec import pack
-from holistic_asgi_monitor.history.gathering import Stored, give_way, rolled
+from holistic_asgi_monitor.history.gathering import Stored, Unreadable, rolled
+from holistic_asgi_monitor.history.pace import giving_way
 from holistic_asgi_monitor.history.postgres.schema import (
+    NAMES_LOCK,
     PARTITIONED,
     ROLLER_LOCK,
     SCHEMA,
@@ -20,11 +23,10 @@ from holistic_asgi_monitor.history.postgres.schema import (
     refused,
     table,
 )
+from holistic_asgi_monitor.history.postgres.users import drop_user_days
+from holistic_asgi_monitor.history.retention import AGEING
 from holistic_asgi_monitor.history.tiers import (
-    BATCH_DAYS,
-    CLAIM_DAYS,
     DAY,
-    EVENT_DAYS,
     FINEST,
     TIERS,
     USER_DAYS,
@@ -38,14 +40,25 @@ from holistic_asgi_monitor.history.values import Sum
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ("delete_old", "roll_next", "turn_days")
+__all__ = ("delete_old", "forget_names", "roll_next", "turn_days")
 
-ROWS_AT_A_TIME = 16
 DAYS_PATIENCE = "100ms"
+_EMPTY = " AND ".join(
+    (
+        f"SELECT s.id FROM {SCHEMA}.series AS s WHERE true",  # noqa: S608 - our name
+        *(f"NOT EXISTS (SELECT 1 FROM {table(t)} AS p WHERE p.series = s.id)" for t in TIERS),  # noqa: S608 - our names
+    )
+)
 
 
-async def roll_next(connection: asyncpg.Connection[Any], now: float) -> bool:
-    """Add one window to the coarser tiers; whether there was one, and nobody else at it."""
+async def roll_next(
+    connection: asyncpg.Connection[Any], now: float, unreadable: Unreadable
+) -> bool:
+    """Add one window to the coarser tiers; whether there was one, and nobody else at it.
+
+    What cannot be read is left out, and counted in `unreadable`.
+    """
+    left_out = Unreadable()
     async with connection.transaction():
         if not await _elected(connection):
             return False
@@ -61,12 +74,14 @@ async def roll_next(connection: asyncpg.Connection[Any], now: float) -> bool:
         )
         # A batch that comes meanwhile has its own entry, which stays.
         batches = [batch for (batch,) in rows]
-        await _roll(connection, window, batches)
+        await _roll(connection, window, batches, left_out)
         await connection.execute(
             f"DELETE FROM {SCHEMA}.due WHERE time = $1 AND batch = ANY($2::bigint[])",  # noqa: S608 - our name
             window,
             batches,
         )
+    # Not before it is certain: it may be done again.
+    unreadable.count += left_out.count
     return True
 
 
@@ -77,13 +92,8 @@ async def delete_old(connection: asyncpg.Connection[Any], now: float) -> int:
             return 0
         now = await _agreed(connection, now)
         deleted = await _delete_old_points(connection, now)
-        await _drop_user_days(connection, int(now // DAY) - USER_DAYS)
-        for name, column, days in (
-            ("batches", "written", BATCH_DAYS),
-            ("runs", "written", BATCH_DAYS),
-            ("claims", "written", CLAIM_DAYS),
-            ("events", "time", EVENT_DAYS),
-        ):
+        await drop_user_days(connection, int(now // DAY) - USER_DAYS + 1)
+        for name, column, days in AGEING:
             await connection.execute(
                 f"DELETE FROM {SCHEMA}.{name} WHERE {column} < $1",  # noqa: S608 - our names
                 int(now) - days * DAY,
@@ -108,6 +118,31 @@ async def turn_days(connection: asyncpg.Connection[Any], now: float) -> int:
                 before = await _too_old(connection, tier, now)
                 deleted += await drop_partitions(connection, tier, before)
     return deleted
+
+
+async def forget_names(connection: asyncpg.Connection[Any]) -> int:
+    """Forget the series of which no values are left; how many.
+
+    They are looked for while others write, and looked at once more while nobody does: every
+    writer sees by the number in `meta` that what he knows may be gone.
+    """
+    async with connection.transaction():
+        if not await _elected(connection):
+            return 0
+        found = await connection.fetch(_EMPTY)
+        numbers = [number for (number,) in found]
+        alone = "SELECT pg_try_advisory_xact_lock($1)"
+        if not numbers or not await connection.fetchval(alone, NAMES_LOCK):
+            return 0
+        done = await connection.execute(
+            f"DELETE FROM {SCHEMA}.series WHERE id IN ({_EMPTY} AND s.id = ANY($1::int[]))",  # noqa: S608 - our names
+            numbers,
+        )
+        await connection.execute(
+            f"INSERT INTO {SCHEMA}.meta AS m VALUES ('names forgotten', 1) "  # noqa: S608 - our name
+            "ON CONFLICT (key) DO UPDATE SET value = m.value + 1"
+        )
+    return int(done.split()[-1])
 
 
 async def _delete_old_points(connection: asyncpg.Connection[Any], now: float) -> int:
@@ -140,7 +175,9 @@ async def _elected(connection: asyncpg.Connection[Any], *, patience: str = "5s")
     return bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", ROLLER_LOCK))
 
 
-async def _roll(connection: asyncpg.Connection[Any], window: int, batches: list[int]) -> None:
+async def _roll(
+    connection: asyncpg.Connection[Any], window: int, batches: list[int], unreadable: Unreadable
+) -> None:
     found = await connection.fetch(
         "SELECT series, time, count, errors, total, peak, body "  # noqa: S608 - our name
         f"FROM {table(FINEST)} WHERE time >= $1 AND time < $2 AND batch = ANY($3::bigint[])",
@@ -149,13 +186,16 @@ async def _roll(connection: asyncpg.Connection[Any], window: int, batches: list[
         batches,
     )
     # Decoding and encoding take long, and the event loop has other things to do.
-    work = partial(rolled, [Stored(*row) for row in found])
+    work = partial(rolled, starmap(Stored, found), unreadable)
     for tier, sums in (await anyio.to_thread.run_sync(work)).items():
-        await _add(connection, tier, sums)
+        await _add(connection, tier, sums, unreadable)
 
 
 async def _add(
-    connection: asyncpg.Connection[Any], tier: Tier, sums: Mapping[tuple[int, int], Sum]
+    connection: asyncpg.Connection[Any],
+    tier: Tier,
+    sums: Mapping[tuple[int, int], Sum],
+    unreadable: Unreadable,
 ) -> None:
     if not sums:
         return
@@ -168,7 +208,8 @@ async def _add(
         series,
         times,
     )
-    rows = await anyio.to_thread.run_sync(_added, sums, [Stored(*row) for row in there])
+    work = partial(_added, sums, starmap(Stored, there), unreadable)
+    rows = await anyio.to_thread.run_sync(work)
     await connection.executemany(
         f"INSERT INTO {name} VALUES ($1, $2, $3, $4, $5, $6, $7) "  # noqa: S608 - our name
         "ON CONFLICT (series, time) DO UPDATE SET count = excluded.count, "
@@ -179,31 +220,14 @@ async def _add(
 
 
 def _added(
-    sums: Mapping[tuple[int, int], Sum], there: list[Stored]
+    sums: Mapping[tuple[int, int], Sum], there: Iterable[Stored], unreadable: Unreadable
 ) -> list[tuple[int | bytes, ...]]:
     """The sums with what is there already, as rows."""
-    for stored in there:
-        stored.add_to(sums[stored.series, stored.time])
+    for stored in giving_way(there):
+        unreadable.add(stored, sums[stored.series, stored.time])
     rows: list[tuple[int | bytes, ...]] = []
     ordered = sorted(sums.items(), key=lambda item: item[0])
-    for number, ((series, time), sum_) in enumerate(ordered):
-        if number % ROWS_AT_A_TIME == 0:
-            give_way()
+    for (series, time), sum_ in giving_way(ordered):
         it = pack(sum_)
         rows.append((series, time, it.count, it.errors, it.total, it.peak, it.body))
     return rows
-
-
-async def _drop_user_days(connection: asyncpg.Connection[Any], before: int) -> None:
-    await connection.execute(
-        f"INSERT INTO {SCHEMA}.user_days AS known "  # noqa: S608 - our names
-        f"SELECT service, day, feature, count(*) FROM {SCHEMA}.users WHERE day < $1 "
-        "GROUP BY service, day, feature ON CONFLICT (service, day, feature) "
-        "DO UPDATE SET users = greatest(known.users, excluded.users)",
-        before,
-    )
-    await connection.execute(f"DELETE FROM {SCHEMA}.users WHERE day < $1", before)  # noqa: S608 - our name
-    await connection.execute(
-        f"DELETE FROM {SCHEMA}.user_days WHERE day < $1",  # noqa: S608 - our name
-        before - EVENT_DAYS,
-    )

@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from holistic_asgi_monitor.history.postgres.schema import SCHEMA
-from holistic_asgi_monitor.history.store import Batch, Event
+from holistic_asgi_monitor.history.postgres.schema import NAMES_LOCK, SCHEMA, VERSION
+from holistic_asgi_monitor.history.postgres.users import write_users
+from holistic_asgi_monitor.history.store import Batch, Event, StoreError
 from holistic_asgi_monitor.history.tiers import FINEST, WINDOW
 from holistic_asgi_monitor.history.values import Series, key_of, labels_text, plain
 
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ("add_event", "claim", "put_state", "write")
+__all__ = ("Known", "NewerError", "add_event", "claim", "put_state", "settle_state", "write")
+
+
+class NewerError(StoreError):
+    """A newer version has brought the tables up to date meanwhile."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"the tables have format {version}, known is {VERSION}")
+        self.version = version
+
+
+@dataclass(slots=True)
+class Known:
+    """The numbers of series, as they were when names had been `forgotten` so many times."""
+
+    numbers: dict[Series, int] = field(default_factory=dict)
+    forgotten: int | None = None
 
 
 async def write(
     connection: asyncpg.Connection[Any],
     service: str,
     batch: Batch,
-    known: dict[Series, int],
+    known: Known,
     now: float,
-) -> bool:
-    """Write a batch; whether it was new. `known` are the numbers of the series, and is added to.
+) -> int:
+    """Write a batch, unless it is there; how many users were left out.
 
-    Replicas insert in the same order, so that none waits for another in a circle.
+    `known` are the numbers of the series, and is added to. Replicas insert in the
+    same order, so that none waits for another in a circle.
     """
-    await _learn(connection, service, batch, known)
-    points = sorted(_points(batch, known))
     async with connection.transaction():
+        # Until the end of it nobody forgets a name, nor brings the tables up to date.
+        await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", NAMES_LOCK)
+        numbers = await _numbers(connection, service, batch, known)
+        points = sorted(_points(batch, numbers))
         number = await _begun(connection, batch, now)
         if number is None:
-            return False
+            return 0
         await connection.copy_records_to_table(
             f"points_{FINEST.step}",
             schema_name=SCHEMA,
@@ -43,8 +65,9 @@ async def write(
             sorted({time // WINDOW * WINDOW for _, time, *_ in points}),
             number,
         )
-        await _write_users(connection, service, batch)
-    return True
+        left_out = await write_users(connection, service, batch.users)
+    known.numbers.update(numbers)
+    return left_out
 
 
 async def put_state(
@@ -59,6 +82,24 @@ async def put_state(
         plain(text),
         now,
     )
+
+
+async def settle_state(
+    connection: asyncpg.Connection[Any], service: str, key: str, text: str, now: float
+) -> str:
+    """Keep a text under a key unless there is one; the text that is kept."""
+    place = service, key_of(key)
+    await connection.execute(
+        f"INSERT INTO {SCHEMA}.state VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",  # noqa: S608 - our name
+        *place,
+        plain(text),
+        now,
+    )
+    kept = await connection.fetchval(
+        f"SELECT text FROM {SCHEMA}.state WHERE service = $1 AND key = $2",  # noqa: S608 - our name
+        *place,
+    )
+    return str(kept)
 
 
 async def claim(connection: asyncpg.Connection[Any], service: str, key: str, now: float) -> bool:
@@ -85,23 +126,36 @@ async def add_event(connection: asyncpg.Connection[Any], service: str, event: Ev
     )
 
 
-def _points(batch: Batch, known: dict[Series, int]) -> list[tuple[Any, ...]]:
+def _points(batch: Batch, numbers: Mapping[Series, int]) -> list[tuple[Any, ...]]:
     return [
-        (known[row.series], row.time, it.count, it.errors, it.total, it.peak, it.body)
+        (numbers[row.series], row.time, it.count, it.errors, it.total, it.peak, it.body)
         for row in batch.rows
         for it in (row.packed,)
     ]
 
 
-async def _learn(
-    connection: asyncpg.Connection[Any], service: str, batch: Batch, known: dict[Series, int]
-) -> None:
-    """Give numbers to the series that have none yet."""
-    wanted = {
-        _digest(service, row.series): row.series for row in batch.rows if row.series not in known
-    }
-    if not wanted:
-        return
+async def _numbers(
+    connection: asyncpg.Connection[Any], service: str, batch: Batch, known: Known
+) -> dict[Series, int]:
+    """The numbers of a batch's series; those that are new are given one."""
+    meta = dict(await connection.fetch(f"SELECT key, value FROM {SCHEMA}.meta"))  # noqa: S608 - our name
+    if meta["version"] > VERSION:
+        raise NewerError(meta["version"])
+    times = meta.get("names forgotten")
+    if known.forgotten != times:
+        known.numbers.clear()
+        known.forgotten = times
+    every = {row.series for row in batch.rows}
+    numbers = {series: known.numbers[series] for series in every & known.numbers.keys()}
+    new = every - numbers.keys()
+    return {**numbers, **await _learnt(connection, service, new)} if new else numbers
+
+
+async def _learnt(
+    connection: asyncpg.Connection[Any], service: str, new: Iterable[Series]
+) -> dict[Series, int]:
+    """The numbers that these series have or are given."""
+    wanted = {_digest(service, series): series for series in new}
     digests = sorted(wanted)
     await connection.execute(
         f"INSERT INTO {SCHEMA}.series (service, digest, kind, labels) "  # noqa: S608 - our name
@@ -115,7 +169,7 @@ async def _learn(
         f"SELECT digest, id FROM {SCHEMA}.series WHERE digest = ANY($1::bytea[])",  # noqa: S608 - our name
         digests,
     )
-    known.update((wanted[digest], number) for digest, number in found)
+    return {wanted[digest]: number for digest, number in found}
 
 
 def _digest(service: str, series: Series) -> bytes:
@@ -143,19 +197,3 @@ async def _begun(connection: asyncpg.Connection[Any], batch: Batch, now: float) 
         int(now),
     )
     return number
-
-
-async def _write_users(connection: asyncpg.Connection[Any], service: str, batch: Batch) -> None:
-    rows = sorted(
-        {(seen.day, key_of(seen.feature), user) for seen in batch.users for user in seen.hashes}
-    )
-    if rows:
-        days, features, users = zip(*rows, strict=True)
-        await connection.execute(
-            f"INSERT INTO {SCHEMA}.users "  # noqa: S608 - our name
-            "SELECT $4, * FROM unnest($1::int[], $2::text[], $3::bytea[]) ON CONFLICT DO NOTHING",
-            days,
-            features,
-            users,
-            service,
-        )

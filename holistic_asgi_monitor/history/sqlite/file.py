@@ -15,6 +15,7 @@ from urllib.parse import quote
 from holistic_asgi_monitor.history.sqlite.lock import locked
 from holistic_asgi_monitor.history.sqlite.schema import MIGRATIONS, VERSION
 from holistic_asgi_monitor.history.store import StoreError, UnusableStoreError
+from holistic_asgi_monitor.history.tiers import DAY
 
 __all__ = ("DamagedError", "File", "Session", "put_rows", "transaction")
 
@@ -75,6 +76,7 @@ class File:
         self.service = service
         self.longest_log = longest_log
         self._warned_of_newer = False
+        self._warned_of_users = False
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -132,6 +134,13 @@ class File:
         with self.speaking():
             connection = _connect(f"file:{quote(str(self.path))}?mode=ro")
             return Session(connection, _identity(self.path), self.service)
+
+    def look_again(self, session: Session) -> None:
+        """See whether a newer version has come to the file since it was opened; under the lock."""
+        (version,) = session.connection.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            session.writable = False
+            self._warn_of_newer(version)
 
     def is_current(self, session: Session) -> bool:
         """Whether the file at the path is still the one that the session is open on."""
@@ -221,8 +230,21 @@ class File:
                 VERSION,
             )
 
+    def warn_of_users(self, day: int) -> None:
+        """Say once that the users before a day (since 1970) had to go."""
+        if not self._warned_of_users:
+            self._warned_of_users = True
+            _logger.warning(
+                "%s has reached its cap, and of users only the days from %s on are kept: the "
+                "numbers of a week or a month may be too low; raise MONITOR_HISTORY_MAX_MB",
+                self.name,
+                datetime.fromtimestamp(day * DAY, UTC).date(),
+            )
+
     def _said(self, error: sqlite3.Error) -> StoreError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        code = getattr(error, "sqlite_errorcode", 0)
+        # What processes share is made as large as it must be at once, else there is no room.
+        code = sqlite3.SQLITE_FULL if code == sqlite3.SQLITE_IOERR_SHMSIZE else code & 0xFF
         if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
             return DamagedError(f"{self.name} is damaged")
         sentence = _SENTENCES.get(code, f"cannot be used (SQLite error {code})")
@@ -235,17 +257,20 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
         with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
             connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def put_rows(
-    connection: sqlite3.Connection, verb: str, rows: Sequence[tuple[int | bytes, ...]]
+    connection: sqlite3.Connection,
+    verb: str,
+    rows: Sequence[tuple[int | bytes | str, ...]],
+    ending: str = "",
 ) -> None:
-    """Insert rows, many by one statement: `verb` is all of it up to VALUES.
+    """Insert rows, many by one statement: `verb` is all of it up to VALUES, `ending` the rest.
 
     For each statement the interpreter lock is let go once and for long; row by row it would be
     taken back so soon that the event loop never came in between.
@@ -254,7 +279,7 @@ def put_rows(
         part = rows[start : start + ROWS_IN_STATEMENT]
         marks = f"({', '.join('?' * len(part[0]))})"
         values = [value for row in part for value in row]
-        connection.execute(f"{verb} VALUES {', '.join([marks] * len(part))}", values)
+        connection.execute(f"{verb} VALUES {', '.join([marks] * len(part))} {ending}", values)
 
 
 def _connect(place: str) -> sqlite3.Connection:

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 from holistic_asgi_monitor.history.bounds import bounded
 from holistic_asgi_monitor.history.gathering import Stored, gathered, matching
+from holistic_asgi_monitor.history.pace import giving_way
 from holistic_asgi_monitor.history.sqlite.file import Session
 from holistic_asgi_monitor.history.sqlite.schema import table
 from holistic_asgi_monitor.history.store import Answer, Event, Query
 from holistic_asgi_monitor.history.tiers import FINEST, WINDOW, Plan, plan
-from holistic_asgi_monitor.history.values import Series, key_of, plain, series_from
+from holistic_asgi_monitor.history.values import Series, plain, series_from
 
-__all__ = ("events", "floors", "read", "state", "users", "users_by_day", "users_by_feature")
+__all__ = ("events", "floors", "read", "state")
 
 
-def read(session: Session, query: Query, now: float) -> Answer:
-    """Answer a query."""
+def read(session: Session, query: Query, now: float, wanted: Callable[[], bool]) -> Answer:
+    """Answer a query, as long as that is `wanted`."""
     connection = session.connection
     with _one_state(connection):
         known = _known(session, query)
         chosen = plan(query, now, floors(connection))
-        found = bounded(_found(connection, query, chosen, known))
-        answer = gathered(query, chosen, known, found)
+        # Closed before the end: a question that is left in the middle would hold on to this state.
+        with closing(_found(connection, query, chosen, known)) as found:
+            answer = gathered(query, chosen, known, bounded(found, wanted))
         return replace(answer, written=_written(connection, query))
 
 
@@ -54,42 +56,6 @@ def events(session: Session, topic: str, start: float, end: float, limit: int) -
     return [Event(*row) for row in found]
 
 
-def users(session: Session, start: int, end: int, feature: str) -> int:
-    """How many different users there were."""
-    (count,) = session.connection.execute(
-        "SELECT count(DISTINCT hash) FROM users "
-        "WHERE service = ? AND day >= ? AND day < ? AND feature = ?",
-        (session.service, start, end, key_of(feature)),
-    ).fetchone()
-    return int(count)
-
-
-def users_by_day(session: Session, start: int, end: int, feature: str) -> Mapping[int, int]:
-    """How many different users there were on each day: of old days only that is known."""
-    found = session.connection.execute(
-        "SELECT day, max(users) FROM ("
-        " SELECT day, count(*) AS users FROM users"
-        " WHERE service = :service AND day >= :start AND day < :end AND feature = :feature"
-        " GROUP BY day"
-        " UNION ALL SELECT day, users FROM user_days"
-        " WHERE service = :service AND day >= :start AND day < :end AND feature = :feature)"
-        " GROUP BY day ORDER BY day",
-        {"service": session.service, "start": start, "end": end, "feature": key_of(feature)},
-    )
-    return dict(found.fetchall())
-
-
-def users_by_feature(session: Session, start: int, end: int) -> Mapping[str, int]:
-    """How many different users each feature had."""
-    found = session.connection.execute(
-        "SELECT feature, count(DISTINCT hash) FROM users "
-        "WHERE service = ? AND day >= ? AND day < ? AND feature <> '' "
-        "GROUP BY feature ORDER BY feature",
-        (session.service, start, end),
-    )
-    return dict(found.fetchall())
-
-
 _NOT_ADDED_YET = f"""FROM due AS d CROSS JOIN {table(FINEST)} AS p
   WHERE d.time > :start - {WINDOW} AND d.time < :end
   AND p.time >= d.time AND p.time < d.time + {WINDOW} AND p.batch = d.batch"""
@@ -111,7 +77,7 @@ def _known(session: Session, query: Query) -> dict[int, Series]:
         "SELECT id, labels FROM series WHERE service = ? AND kind = ?",
         (session.service, query.kind.value),
     )
-    every = {number: series_from(query.kind, labels) for number, labels in found}
+    every = {number: series_from(query.kind, labels) for number, labels in giving_way(found)}
     return {number: series for number, series in every.items() if matching(query, series)}
 
 
@@ -129,7 +95,7 @@ def _written(connection: sqlite3.Connection, query: Query) -> frozenset[int]:
 
 def _found(
     connection: sqlite3.Connection, query: Query, chosen: Plan, known: Iterable[int]
-) -> Iterator[Stored]:
+) -> Generator[Stored]:
     body = "p.body" if query.cells else "NULL"
     columns = f"p.series, p.time, p.count, p.errors, p.total, p.peak, {body}"
     span = "p.series = :series AND p.time >= :start AND p.time < :end"

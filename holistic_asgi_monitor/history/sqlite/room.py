@@ -15,9 +15,9 @@ from holistic_asgi_monitor.history.sqlite.schema import table
 from holistic_asgi_monitor.history.sqlite.upkeep import (
     delete_points,
     drop_empty_series,
-    drop_user_days,
     retention,
 )
+from holistic_asgi_monitor.history.sqlite.users import drop_user_days
 from holistic_asgi_monitor.history.tiers import TIERS, Tier
 
 __all__ = ("checkpoint", "keep_below", "used_bytes")
@@ -109,17 +109,18 @@ def _cut(file: File, session: Session, used: int, wanted: float) -> int:
     for part, bytes_over in zip(parts, over, strict=True):
         if bytes_over:
             gone = (used - wanted) * bytes_over / sum(over) / (part.bytes * scale)
-            deleted += _shorten(session, part, min(gone, 1.0))
+            deleted += _shorten(file, session, part, min(gone, 1.0))
             checkpoint(file, session)
     return deleted
 
 
-def _shorten(session: Session, part: _Part, gone: float) -> int:
+def _shorten(file: File, session: Session, part: _Part, gone: float) -> int:
     """Delete the oldest of a part: `gone` is which share of it."""
     connection = session.connection
     before = part.oldest + max(1, round((part.newest - part.oldest) * gone))
     if part.what == "users":
         drop_user_days(session, before)
+        file.warn_of_users(before)
         return 0
     if not isinstance(part.what, Tier):
         connection.execute("DELETE FROM events WHERE time < ?", (before,))
@@ -147,7 +148,7 @@ def _part(connection: sqlite3.Connection, tier: Tier) -> _Part:
 
 def _users(connection: sqlite3.Connection) -> _Part:
     rows, oldest, newest = connection.execute(
-        "SELECT count(*), min(day), max(day) FROM users"
+        "SELECT count(*) + (SELECT count(*) FROM last_seen), min(day), max(day) FROM users"
     ).fetchone()
     return _Part("users", USERS_SHARE, rows * USER_BYTES, oldest or 0, newest or 0)
 

@@ -45,7 +45,16 @@ _FIRST = (
     "CREATE INDEX events_by_time ON events (service, topic, time)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_LAST_SEEN = (
+    # When each user was last seen, so that rolling windows are counted without their days.
+    """CREATE TABLE last_seen (service TEXT, feature TEXT, hash BLOB, last INTEGER NOT NULL,
+  PRIMARY KEY (service, feature, hash)) WITHOUT ROWID""",
+    # Of days that have been there nothing finer is known: they count as their last minute.
+    """INSERT INTO last_seen SELECT service, feature, hash, (max(day) + 1) * 1440 - 1
+  FROM users GROUP BY service, feature, hash""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _LAST_SEEN)
 """Step number N (from 0) leads from version N to N + 1; steps that were released stay."""
 
 VERSION = len(MIGRATIONS)

@@ -11,10 +11,19 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import anyio
 
+from holistic_asgi_monitor.history.bounds import waited_for
 from holistic_asgi_monitor.history.gathering import Unreadable
-from holistic_asgi_monitor.history.sqlite import reading, room, upkeep, writing
+from holistic_asgi_monitor.history.sqlite import reading, room, upkeep, users, writing
 from holistic_asgi_monitor.history.sqlite.file import LOG_BYTES, DamagedError, File, Session
-from holistic_asgi_monitor.history.store import Answer, Batch, Event, Query, StoreError, Upkeep
+from holistic_asgi_monitor.history.store import (
+    Answer,
+    Batch,
+    Event,
+    Query,
+    StoreError,
+    Upkeep,
+    UsersSeen,
+)
 from holistic_asgi_monitor.history.threads import Desk
 from holistic_asgi_monitor.history.tiers import WINDOWS_AT_ONCE
 from holistic_asgi_monitor.history.values import plain
@@ -75,25 +84,32 @@ class SQLite:
         """Make the file, or bring it up to date; `UnusableStoreError` where that cannot be."""
         await self._desk.ask(self._opened)
 
-    async def write(self, batch: Batch) -> None:
+    async def write(self, batch: Batch) -> int:
         """Write a batch as a whole, unless it has been written before."""
-        await self._write(writing.write, batch, self._clock())
+        return await self._write(writing.write, batch, self._clock())
 
     async def read(self, query: Query, now: float) -> Answer:
         """Answer a query."""
-        return await self._read(reading.read, query, now)
+        with waited_for() as wanted:
+            return await self._read(reading.read, query, now, wanted)
 
     async def users(self, start: int, end: int, feature: str = "") -> int:
-        """How many different users there were; who was there is known for 63 days."""
-        return await self._read(reading.users, start, end, feature)
+        """How many different users there were; who was there is known for 35 days."""
+        return await self._read(users.users, start, end, feature)
 
     async def users_by_day(self, start: int, end: int, feature: str = "") -> Mapping[int, int]:
         """How many different users there were on each day that had any."""
-        return await self._read(reading.users_by_day, start, end, feature)
+        return await self._read(users.users_by_day, start, end, feature)
 
     async def users_by_feature(self, start: int, end: int) -> Mapping[str, int]:
         """How many different users each feature had."""
-        return await self._read(reading.users_by_feature, start, end)
+        return await self._read(users.users_by_feature, start, end)
+
+    async def users_since(
+        self, minutes: Sequence[int], also: Sequence[UsersSeen] = ()
+    ) -> Mapping[str, tuple[int, ...]]:
+        """How many different users were seen in or after each minute, by feature."""
+        return await self._read(users.users_since, minutes, also)
 
     async def put_state(self, key: str, text: str, now: float) -> None:
         """Keep a text under a key."""
@@ -102,6 +118,10 @@ class SQLite:
     async def get_state(self, key: str) -> str | None:
         """The text kept under a key."""
         return await self._read(reading.state, key)
+
+    async def settle_state(self, key: str, text: str, now: float) -> str:
+        """Keep a text under a key unless there is one; the text that is kept then."""
+        return await self._write(writing.settle_state, key, text, now)
 
     async def claim(self, key: str, now: float) -> bool:
         """Whether this caller is the first with this key."""
@@ -172,10 +192,9 @@ class SQLite:
     def _locked(self, work: Callable[[Session], T]) -> T:
         """Do some writing, while no other process writes."""
         session = self._opened()
-        if not session.writable:
-            raise StoreError(f"{self._file.name} was written by a newer version, and is only read")
         try:
             with self._file.speaking(), self._file.lock():
+                self._refuse_newer(session)
                 result = work(session)
                 room.checkpoint(self._file, session)
                 return result
@@ -184,6 +203,12 @@ class SQLite:
             with self._file.speaking(), self._file.lock():
                 self._file.set_aside(session)
             raise
+
+    def _refuse_newer(self, session: Session) -> None:
+        self._file.look_again(session)
+        self._newer = not session.writable
+        if self._newer:
+            raise StoreError(f"{self._file.name} was written by a newer version, and is only read")
 
     def _seen(self, work: Callable[[Session], T]) -> T:
         """Do some reading."""

@@ -7,18 +7,18 @@ long.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 
 from holistic_asgi_monitor.history.codec import pack
-from holistic_asgi_monitor.history.gathering import Stored, Unreadable, give_way, rolled
-from holistic_asgi_monitor.history.retention import Retention
+from holistic_asgi_monitor.history.gathering import Stored, Unreadable, rolled
+from holistic_asgi_monitor.history.pace import giving_way
+from holistic_asgi_monitor.history.retention import AGEING, Retention
 from holistic_asgi_monitor.history.sqlite.file import Session, put_rows, transaction
 from holistic_asgi_monitor.history.sqlite.schema import table
+from holistic_asgi_monitor.history.sqlite.users import drop_user_days
 from holistic_asgi_monitor.history.tiers import (
-    BATCH_DAYS,
-    CLAIM_DAYS,
     DAY,
-    EVENT_DAYS,
     FINEST,
     TIERS,
     USER_DAYS,
@@ -33,14 +33,12 @@ __all__ = (
     "delete_expired",
     "delete_points",
     "drop_empty_series",
-    "drop_user_days",
     "fresh_numbers",
     "retention",
     "roll_next",
 )
 
 ROWS_AT_ONCE = 5_000
-ROWS_AT_A_TIME = 16
 _DROPPED = ("", "")
 """Where among the numbers of the series stands how often some were dropped; no series is it."""
 
@@ -71,16 +69,12 @@ def delete_expired(session: Session, now: float) -> int:
     if not _believed(connection, int(now)):
         return 0
     deleted = sum(delete_points(session, tier, expired_before(tier, now)) for tier in TIERS)
-    drop_user_days(session, int(now // DAY) - USER_DAYS)
+    drop_user_days(session, int(now // DAY) - USER_DAYS + 1)
     drop_empty_series(session)
     with transaction(connection):
-        for statement, days in (
-            ("DELETE FROM batches WHERE written < ?", BATCH_DAYS),
-            ("DELETE FROM runs WHERE written < ?", BATCH_DAYS),
-            ("DELETE FROM claims WHERE written < ?", CLAIM_DAYS),
-            ("DELETE FROM events WHERE time < ?", EVENT_DAYS),
-        ):
-            connection.execute(statement, (now - days * DAY,))
+        for name, column, days in AGEING:
+            before = now - days * DAY
+            connection.execute(f"DELETE FROM {name} WHERE {column} < ?", (before,))  # noqa: S608 - our names
     return deleted
 
 
@@ -136,31 +130,25 @@ def delete_points(session: Session, tier: Tier, before: int) -> int:
         (due,) = connection.execute("SELECT min(time) FROM due").fetchone()
         before = before if due is None else min(before, due)
     deleted = 0
-    series = [number for (number,) in connection.execute("SELECT id FROM series")]
+    series = deque(number for (number,) in connection.execute("SELECT id FROM series"))
     while series:
         with transaction(connection):
             gone = 0
-            while series and gone < ROWS_AT_ONCE:
+            for number in giving_way(_taken(series)):
                 gone += connection.execute(
                     f"DELETE FROM {table(tier)} WHERE series = ? AND time < ?",  # noqa: S608 - ours
-                    (series.pop(), before),
+                    (number, before),
                 ).rowcount
+                if gone >= ROWS_AT_ONCE:
+                    break
         deleted += gone
     return deleted
 
 
-def drop_user_days(session: Session, before: int) -> None:
-    """Keep of the days before a day only how many users there were."""
-    connection = session.connection
-    with transaction(connection):
-        connection.execute(
-            "INSERT INTO user_days SELECT service, day, feature, count(*) FROM users WHERE day < ? "
-            "GROUP BY service, day, feature "
-            "ON CONFLICT (service, day, feature) DO UPDATE SET users = max(users, excluded.users)",
-            (before,),
-        )
-        connection.execute("DELETE FROM users WHERE day < ?", (before,))
-        connection.execute("DELETE FROM user_days WHERE day < ?", (before - EVENT_DAYS,))
+def _taken(series: deque[int]) -> Iterator[int]:
+    """One after the other, each taken away."""
+    while series:
+        yield series.pop()
 
 
 def _due(connection: sqlite3.Connection, window: int) -> Iterable[Stored]:
@@ -182,9 +170,7 @@ def _add(
 ) -> None:
     name = table(tier)
     points: list[tuple[int | bytes, ...]] = []
-    for number, ((series, time), sum_) in enumerate(sorted(sums.items(), key=_place)):
-        if number % ROWS_AT_A_TIME == 0:
-            give_way()
+    for (series, time), sum_ in giving_way(sorted(sums.items(), key=_place)):
         row = connection.execute(
             "SELECT series, time, count, errors, total, peak, body "  # noqa: S608 - our name
             f"FROM {name} WHERE series = ? AND time = ?",

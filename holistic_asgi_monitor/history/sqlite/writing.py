@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 
+from holistic_asgi_monitor.history.pace import giving_way
 from holistic_asgi_monitor.history.sqlite.file import Session, put_rows, transaction
 from holistic_asgi_monitor.history.sqlite.schema import table
 from holistic_asgi_monitor.history.sqlite.upkeep import fresh_numbers
+from holistic_asgi_monitor.history.sqlite.users import write_users
 from holistic_asgi_monitor.history.store import Batch, Event
 from holistic_asgi_monitor.history.tiers import FINEST, WINDOW
-from holistic_asgi_monitor.history.values import Row, Series, key_of, labels_text, plain
+from holistic_asgi_monitor.history.values import Row, Series, labels_text, plain
 
-__all__ = ("add_event", "claim", "put_state", "write")
+__all__ = ("add_event", "claim", "put_state", "settle_state", "write")
 
 
-def write(session: Session, batch: Batch, now: float) -> bool:
-    """Write a batch; whether it was new."""
+def write(session: Session, batch: Batch, now: float) -> int:
+    """Write a batch, unless it is there; how many users were left out."""
     connection = session.connection
     numbers_before = dict(session.numbers)
+    left_out = 0
     try:
         with transaction(connection):
             number = _begun(connection, batch, now)
             if number is not None:
                 fresh_numbers(session)
                 _write_points(session, batch, number)
-                _write_users(session, batch)
+                left_out = write_users(session, batch.users)
     except BaseException:
         session.numbers = numbers_before
         raise
-    return number is not None
+    return left_out
 
 
 def put_state(session: Session, key: str, text: str, now: float) -> None:
@@ -38,6 +40,20 @@ def put_state(session: Session, key: str, text: str, now: float) -> None:
         "INSERT OR REPLACE INTO state (service, key, text, written) VALUES (?, ?, ?, ?)",
         (session.service, plain(key), plain(text), now),
     )
+
+
+def settle_state(session: Session, key: str, text: str, now: float) -> str:
+    """Keep a text under a key unless there is one; the text that is kept."""
+    connection = session.connection
+    place = session.service, plain(key)
+    connection.execute(
+        "INSERT OR IGNORE INTO state (service, key, text, written) VALUES (?, ?, ?, ?)",
+        (*place, plain(text), now),
+    )
+    (kept,) = connection.execute(
+        "SELECT text FROM state WHERE service = ? AND key = ?", place
+    ).fetchone()
+    return str(kept)
 
 
 def claim(session: Session, key: str, now: float) -> bool:
@@ -81,7 +97,7 @@ def _begun(connection: sqlite3.Connection, batch: Batch, now: float) -> int | No
 
 
 def _write_points(session: Session, batch: Batch, number: int) -> None:
-    points = sorted(_point(session, row, number) for row in batch.rows)
+    points = sorted(_point(session, row, number) for row in giving_way(batch.rows))
     put_rows(session.connection, f"INSERT INTO {table(FINEST)}", points)
     windows = sorted({row.time // WINDOW * WINDOW for row in batch.rows})
     session.connection.executemany(
@@ -93,18 +109,6 @@ def _point(session: Session, row: Row, number: int) -> tuple[int | bytes, ...]:
     it = row.packed
     counted = (it.count, it.errors, it.total, it.peak, it.body)
     return _number(session, row.series), row.time, number, *counted
-
-
-def _write_users(session: Session, batch: Batch) -> None:
-    session.connection.executemany(
-        "INSERT OR IGNORE INTO users VALUES (?, ?, ?, ?)", _users(session.service, batch)
-    )
-
-
-def _users(service: str, batch: Batch) -> Iterable[tuple[str, int, str, bytes]]:
-    for seen in batch.users:
-        for user in sorted(seen.hashes):
-            yield service, seen.day, key_of(seen.feature), user
 
 
 def _number(session: Session, series: Series) -> int:

@@ -1,0 +1,130 @@
+"""Users on their way to the store: hashed when they are seen, and once more with the key.
+
+An id is hashed as soon as it is known, and forgotten. The key of the service lies in the store,
+which may not have answered yet; so what waits for it are hashes without a key. Those never leave
+the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+
+import anyio.lowlevel
+
+from holistic_asgi_monitor.history.pace import Stretch
+from holistic_asgi_monitor.history.store import DAY_MINUTES, Store, UsersSeen
+from holistic_asgi_monitor.history.values import key_of
+
+__all__ = ("HASH_BYTES", "Attendance", "latest", "settled_text")
+
+HASH_BYTES, KEY_BYTES = 8, 32
+MOST_WAITING = 200_000
+KEY_NAME = "key of the users"
+
+
+async def settled_text(store: Store, text: str, now: float) -> str:
+    """What the key of the service is made of: what the store has, or `text`, which it then has.
+
+    Where nothing can be written and there is none, this process alone knows it. `StoreError` where
+    the store does not answer.
+    """
+    kept = await store.get_state(KEY_NAME)
+    if kept is None:
+        kept = await store.settle_state(KEY_NAME, text, now) if store.writable else text
+    return kept
+
+
+class Attendance:
+    """Who was there and is in no batch yet; bounded: how many were beyond that is `dropped`.
+
+    With `keyed`, the hashes that it is told were made with a key already.
+    """
+
+    def __init__(self, *, keyed: bool = False, most: int = MOST_WAITING) -> None:
+        self._keyed = keyed
+        self._most = most
+        self._text = ""
+        self._key: bytes | None = None
+        self._settled = keyed
+        # By day and feature, with the minute in which each was last seen.
+        self._waiting: dict[tuple[int, str], dict[bytes, int]] = {}
+        self._count = 0
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def ready(self) -> bool:
+        """Whether the users can be hashed as the store has them."""
+        return self._settled
+
+    def doubt(self) -> None:
+        """It may be another store by now, which does not have our key, or has another."""
+        self._settled = self._keyed
+
+    async def settle(self, store: Store, now: float) -> None:
+        """Learn the key, unless it is known; `StoreError` where the store does not answer."""
+        if not self.ready:
+            self._text = self._text or secrets.token_hex(KEY_BYTES)
+            self._text = await settled_text(store, self._text, now)
+            self._key = hashlib.blake2b(self._text.encode(), digest_size=KEY_BYTES).digest()
+            self._settled = True
+
+    def add(self, minute: int, users: Mapping[str, Iterable[bytes]]) -> None:
+        """Take over users by feature, who were seen in a minute (since 1970)."""
+        for feature, hashes in users.items():
+            known = self._waiting.setdefault((minute // DAY_MINUTES, feature), {})
+            for user in hashes:
+                if user in known or self._count < self._most:
+                    self._count += user not in known
+                    known[user] = minute
+                else:
+                    self.dropped += 1
+
+    def clear(self) -> None:
+        """Forget them: they are in a batch, or another's to write."""
+        self._waiting, self._count = {}, 0
+
+    async def seen(self, minute: int, users: Mapping[str, Iterable[bytes]]) -> list[UsersSeen]:
+        """Those that wait, and with them `users` of a minute: as the store has them.
+
+        Where the key is not known yet, the hashes are those that wait for it. All stay here.
+        """
+        found: list[UsersSeen] = []
+        for (day, feature), waiting in list(self._waiting.items()):
+            for last, some in _by_minute(waiting).items():
+                found.append(UsersSeen(day, feature, await self._hashed(some), last))
+        for feature, hashes in users.items():
+            day = minute // DAY_MINUTES
+            found.append(UsersSeen(day, feature, await self._hashed(hashes), minute))
+        return found
+
+    async def _hashed(self, users: Iterable[bytes]) -> frozenset[bytes]:
+        """The second hash of each; yields to the event loop, and cannot be cancelled there."""
+        if self._key is None:
+            return frozenset(users)
+        made, stretch = [], Stretch()
+        for user in users:
+            made.append(hashlib.blake2b(user, digest_size=HASH_BYTES, key=self._key).digest())
+            if stretch.over:
+                await anyio.lowlevel.cancel_shielded_checkpoint()
+                stretch.renew()
+        return frozenset(made)
+
+
+def latest(seen: Sequence[UsersSeen]) -> dict[str, dict[bytes, int]]:
+    """By feature, as stores name it: each user with the minute in which he was last seen."""
+    found: dict[str, dict[bytes, int]] = {}
+    for each in sorted(seen, key=lambda one: one.last):
+        found.setdefault(key_of(each.feature), {}).update(dict.fromkeys(each.hashes, each.last))
+    return found
+
+
+def _by_minute(users: Mapping[bytes, int]) -> dict[int, list[bytes]]:
+    found: dict[int, list[bytes]] = {}
+    for user, minute in users.items():
+        found.setdefault(minute, []).append(user)
+    return found
