@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from holistic_asgi_monitor.notifiers.threads import waker
+from holistic_asgi_monitor.threads import waker
 
 __all__ = ("Bell", "Sleep", "either")
 

@@ -13,7 +13,7 @@ from holistic_asgi_monitor.alerts.incidents import Draft, Incidents
 from holistic_asgi_monitor.alerts.telling import alert_of
 from holistic_asgi_monitor.model import Alert
 
-__all__ = ("Channel", "Doubt", "Failure", "Identity", "Letter")
+__all__ = ("BULLETIN", "Channel", "Doubt", "Failure", "Identity", "Letter")
 
 SECONDS_APART = 1.0
 LONGEST_BACKOFF = 60.0
@@ -22,6 +22,8 @@ REFUSED_SECONDS = 3600.0
 DOUBTFUL_TRIES = 2
 DOUBTFUL_SECONDS = 120.0
 MOST_NOTICES = 100
+BULLETIN = "bulletin"
+"""The reason of a message that the whole service tells once."""
 MOST_REFUSED_ALONE = 3
 """After so many refusals one after the other it is the notifier, and not what it is sent."""
 
@@ -108,7 +110,13 @@ class Channel:
         self._notices[alert.key] = alert
         if len(self._notices) <= MOST_NOTICES:
             return None
-        return self._notices.pop(next(iter(self._notices)))
+        # What the service tells once, nobody will tell again.
+        others = (key for key, each in self._notices.items() if each.reason != BULLETIN)
+        return self._notices.pop(next(others, next(iter(self._notices))))
+
+    def withdraw(self, key: str) -> None:
+        """Take back a message of a key that has not been delivered."""
+        self._notices.pop(key, None)
 
     @property
     def notices(self) -> tuple[Alert, ...]:
@@ -130,7 +138,7 @@ class Channel:
         """What is to be sent, in one message, as soon as it may be."""
         free = [letter for letter in self._wanted(now) if self._held_until(letter) <= now]
         suspects = [letter for letter in free if letter.identity in self._suspects]
-        return suspects[:1] or free
+        return suspects[:1] or _apart(free)
 
     def due(self, now: float) -> float:
         """When the next try may be made, infinite where nothing is wanted."""
@@ -243,6 +251,12 @@ class Channel:
             for each, doubt in self._doubts.items()
             if each in wanted or self._incidents.is_mute(str(each[0]), now)
         }
+
+
+def _apart(letters: Sequence[Letter]) -> list[Letter]:
+    """What goes into one message: what the service tells once comes after the rest, one by one."""
+    others = [letter for letter in letters if letter.alert.reason != BULLETIN]
+    return others or list(letters[:1])
 
 
 def _identities(letters: Sequence[Letter]) -> frozenset[Identity]:

@@ -7,7 +7,7 @@ Nothing is queued: every draft of a message is the difference between what is so
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
@@ -25,7 +25,9 @@ from holistic_asgi_monitor.alerts.condition import (
     speaking,
     step,
 )
+from holistic_asgi_monitor.alerts.joining import joined
 from holistic_asgi_monitor.alerts.quiet import Quiet
+from holistic_asgi_monitor.alerts.voice import Voice
 from holistic_asgi_monitor.model import Severity, Status
 
 __all__ = (
@@ -197,13 +199,20 @@ _UNTOLD = Told()
 class Incidents:
     """The conditions of all keys, and what each of `channels` was told of them.
 
-    `quiet` says when nothing is told. `revision` changes with everything that a restart should
-    not lose.
+    `quiet` says when nothing is told, `voice` what is told by another process. `revision` changes
+    with everything that a restart should not lose.
     """
 
-    def __init__(self, policy: Policy, channels: Sequence[str], quiet: Quiet | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        channels: Sequence[str],
+        quiet: Quiet | None = None,
+        voice: Voice | None = None,
+    ) -> None:
         self.policy = policy
         self.quiet = Quiet() if quiet is None else quiet
+        self.voice = Voice() if voice is None else voice
         self.revision = 0
         self.refused = 0
         """How many observations were left out because too many keys are in trouble."""
@@ -232,6 +241,7 @@ class Incidents:
             self._observe(observation, now, time)
         self._forget(now, time)
         self._let_speak(now)
+        self._leave_to_others(now)
         kept_back = list(self._kept_back(before, now))
         self._tidy(now)
         return kept_back
@@ -252,9 +262,13 @@ class Incidents:
         return sorted(drafts, key=lambda each: (each.reason in _ENDS, -each.severity.gravity))
 
     def is_mute(self, key: str, now: float) -> bool:
-        """Whether nothing at all is told of a key: in maintenance, or as it was not looked at."""
+        """Whether nothing at all is told of a key.
+
+        In maintenance, where it was not looked at, and where another process tells of it.
+        """
         seen = self._conditions.get(key, _WELL).seen
-        return key in self._unseen or self.quiet.mutes(seen, now)
+        kept_back = key in self._unseen or self.quiet.mutes(seen, now)
+        return kept_back or not self.voice.speaks(key, now)
 
     def delivered(self, channel: str, drafts: Iterable[Draft], now: float) -> None:
         """Note that the channel's reader has these messages since `now`."""
@@ -268,6 +282,16 @@ class Incidents:
         current = self._conditions.get(key, _WELL).current
         return None if current is None else current.severity
 
+    @property
+    def believed(self) -> frozenset[str]:
+        """The keys that some reader takes to be in trouble."""
+        return frozenset(
+            key
+            for told in self._told.values()
+            for key, each in told.items()
+            if each.belief is not Belief.CALM
+        )
+
     def snapshot(self) -> Snapshot:
         """What there is to remember over a restart."""
         return Snapshot(
@@ -277,22 +301,35 @@ class Incidents:
             parents=dict(self._parents),
         )
 
-    def restore(self, snapshot: Snapshot, now: float) -> None:
-        """Go on from what was known before a restart.
+    def restore(
+        self, snapshot: Snapshot, now: float, mine: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        """Go on from what was known before a restart, or by who told of these keys until now.
 
-        Nothing is told of a key until it was looked at again, and one that is not looked at in
-        the next `RESTORED_SECONDS` is over. What was told to a channel that is none any more is
-        left out.
+        Only keys that are `mine` are taken over. Nothing is told of a key until it was looked at
+        again, and one that is not looked at in the next `RESTORED_SECONDS` is over; what was seen
+        here meanwhile counts. What was told to a channel that is none any more is left out.
         """
         seen = now - max(0.0, self.policy.forget - RESTORED_SECONDS)
-        for key, condition in list(snapshot.conditions.items())[:MAX_KEYS]:
-            self._conditions[key] = replace(condition, seen=seen)
-            self._unseen.add(key)
+        found = {key: each for key, each in snapshot.conditions.items() if mine(key)}
+        for key, known in list(found.items())[:MAX_KEYS]:
+            own = self._conditions.get(key)
+            if own is not None and key not in self._unseen:
+                self._conditions[key] = joined(own, known, self.policy)
+            elif own is not None or len(self._conditions) < MAX_KEYS:
+                self._conditions[key] = replace(known, seen=seen)
+                self._unseen.add(key)
         for channel, told in self._told.items():
-            found = snapshot.told.get(channel, {})
-            told.update({key: each for key, each in found.items() if key in self._conditions})
-        self.recent = deque([*snapshot.recent, *self.recent], maxlen=RECENT_INCIDENTS)
-        self._parents.update(list(snapshot.parents.items())[:MAX_KEYS])
+            then = snapshot.told.get(channel, {})
+            told.update({key: each for key, each in then.items() if key in found})
+            for key in [key for key in told if mine(key) and key not in then]:
+                del told[key]
+        if not self.recent:
+            self.recent.extend((key, each) for key, each in snapshot.recent if mine(key))
+        for key, above in list(snapshot.parents.items())[:MAX_KEYS]:
+            if mine(key):
+                self._parents.setdefault(key, above)
+        self.revision += 1
 
     @property
     def remembered(self) -> tuple[str, ...]:
@@ -365,10 +402,24 @@ class Incidents:
                 self._conditions[key] = speaking(condition)
                 self.revision += 1
 
+    def _leave_to_others(self, now: float) -> None:
+        """Let go of what another process tells of, some time after it is over.
+
+        What was told by this one is not known to be so any more. What goes on, or has just ended,
+        is kept as if nobody knew of it, since the other process may die before it tells.
+        """
+        for key, condition in self._conditions.items():
+            if self.voice.speaks(key, now):
+                continue
+            is_old = condition.open is None and now - condition.changed > self.voice.linger
+            for told in self._told.values():
+                before = told.get(key, _UNTOLD).serial
+                told[key] = Told(serial=condition.serial if is_old else before)
+
     def _kept_back(self, before: Mapping[str, Condition], now: float) -> Iterator[Severity]:
         for key, old in before.items():
             new = self._conditions.get(key, old)
-            if new.open is None or new.serial == old.serial:
+            if new.open is None or new.serial == old.serial or not self.voice.speaks(key, now):
                 continue
             if old.flapping is not None or self._hushed(key, now):
                 yield new.open.severity

@@ -31,6 +31,7 @@ FEWEST_ERRORS = 5
 FEWEST_CALLS = 3
 HALF_PERCENT = 50.0
 PATIENT_SECONDS = 900.0
+JUDGED_AT_ONCE = 50
 _EMPTY = TrafficWindow(0, 0, 0, None)
 
 
@@ -159,7 +160,13 @@ class Lookout:
         patient = {
             key for key in remembered if self._is_patient(key, windows.get(key, _EMPTY), now)
         }
-        return rules.endpoints(seen, remembered, self._settings, settled=settled, patient=patient)
+        asked = rules.to_judge(seen, remembered, self._settings, settled=settled, patient=patient)
+        judged = {}
+        for number, (key, each) in enumerate(asked.items(), 1):
+            judged[key] = each.verdict(self._settings)
+            if number % JUDGED_AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
+        return rules.observed(judged, asked, remembered)
 
     def _is_suspect(self, lately: Stretch) -> bool:
         """Whether it may be bad: a quantile is worked out for few."""

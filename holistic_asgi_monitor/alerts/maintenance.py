@@ -8,7 +8,13 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from holistic_asgi_monitor.alerts.quiet import Quiet, Silence, Window, refuse_wrong_minutes
+from holistic_asgi_monitor.alerts.quiet import (
+    Orders,
+    Quiet,
+    Silence,
+    Window,
+    refuse_wrong_minutes,
+)
 from holistic_asgi_monitor.model import Severity
 
 __all__ = ("Maintenance", "QuietTimes")
@@ -88,6 +94,21 @@ class QuietTimes:
         if self._quiet.speak(key):
             _logger.info("Alerts of %s are no longer silenced", key)
             self._changed(False)  # noqa: FBT003 - the one argument of a callback
+
+    @property
+    def orders(self) -> Orders:
+        """What people have ordered and still holds."""
+        return self._quiet.orders(self._clock())
+
+    def agree(self, orders: Orders) -> None:
+        """Let exactly these orders hold, which were given to whichever process."""
+        before = self.orders
+        begun, ended = self._quiet.agree(orders, self._clock())
+        for window in begun:
+            _logger.info("Maintenance begins: %s, as another process was told", window.reason)
+        if begun or before.silences != orders.silences:
+            self._changed(False)  # noqa: FBT003 - the one argument of a callback
+        self._say_ended(ended)
 
     def as_dict(self) -> dict[str, Any]:
         """What holds now, as JSON values."""

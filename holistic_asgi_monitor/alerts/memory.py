@@ -17,11 +17,26 @@ from typing import Any, TypeVar
 from holistic_asgi_monitor.alerts.channel import MOST_NOTICES, Doubt, Identity
 from holistic_asgi_monitor.alerts.condition import Belief, Condition, Incident, Observation
 from holistic_asgi_monitor.alerts.incidents import Reason, Snapshot, Told
-from holistic_asgi_monitor.alerts.quiet import MOST_MINUTES, Silence, Window
+from holistic_asgi_monitor.alerts.quiet import (
+    MOST_MINUTES,
+    MOST_WINDOWS,
+    Orders,
+    Silence,
+    Window,
+)
 from holistic_asgi_monitor.model import Alert, Severity, Status
 from holistic_asgi_monitor.notifiers.values import alert_from, as_json
 
-__all__ = ("ChannelMemory", "Memory", "Moments", "UnreadableError", "read", "written")
+__all__ = (
+    "ChannelMemory",
+    "Memory",
+    "Moments",
+    "UnreadableError",
+    "read",
+    "read_orders",
+    "written",
+    "written_orders",
+)
 
 VERSION = 1
 DETAIL_CHARACTERS = 2_000
@@ -81,7 +96,8 @@ class ChannelMemory:
 class Memory:
     """All that a restart must not lose.
 
-    `titles` says when a message of the user's own with that key last passed.
+    `titles` says when a message of the user's own with that key last passed, `tellers` which
+    instance told the alarm of a key that is not over.
     """
 
     snapshot: Snapshot
@@ -89,6 +105,30 @@ class Memory:
     titles: Mapping[str, float] = field(default_factory=dict)
     windows: tuple[Window, ...] = ()
     silences: Mapping[str, Silence] = field(default_factory=dict)
+    tellers: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, mine: Callable[[str], bool]) -> Memory:
+        """What of it belongs to the keys that are `mine`: incidents, and not what people sent."""
+        known = self.snapshot
+        snapshot = Snapshot(
+            conditions=_some(known.conditions, mine),
+            told={channel: _some(told, mine) for channel, told in known.told.items()},
+            recent=tuple(each for each in known.recent if mine(each[0])),
+            parents=_some(known.parents, mine),
+        )
+        channels = {
+            name: ChannelMemory((), _about(each.doubts, mine), each.notifier)
+            for name, each in self.channels.items()
+        }
+        return Memory(snapshot, channels, tellers=_some(self.tellers, mine))
+
+
+def _some(values: Mapping[str, T], mine: Callable[[str], bool]) -> dict[str, T]:
+    return {key: value for key, value in values.items() if mine(key)}
+
+
+def _about(doubts: Mapping[Identity, Doubt], mine: Callable[[str], bool]) -> dict[Identity, Doubt]:
+    return {identity: doubt for identity, doubt in doubts.items() if mine(str(identity[0]))}
 
 
 def written(memory: Memory, moments: Moments) -> dict[str, Any]:
@@ -113,6 +153,7 @@ def written(memory: Memory, moments: Moments) -> dict[str, Any]:
         },
         "windows": [_window(each, moments) for each in memory.windows if each.lasting],
         "silences": {key: _silence(each, moments) for key, each in memory.silences.items()},
+        "tellers": {key: each for key, each in memory.tellers.items() if key in conditions},
     }
 
 
@@ -145,11 +186,34 @@ def _read(values: Mapping[str, Any], moments: Moments) -> Memory:
         titles=_each(values["titles"], moments.past),
         windows=tuple(_window_from(each, moments) for each in values["windows"]),
         silences=_each(values["silences"], lambda each: _silence_from(each, moments)),
+        # What an earlier release wrote has none.
+        tellers=_each(values.get("tellers", {}), _text),
     )
 
 
 def _each(values: Mapping[str, Any], made: Callable[[Any], T]) -> dict[str, T]:
     return {_text(key): made(value) for key, value in values.items()}
+
+
+def written_orders(orders: Orders, moments: Moments) -> dict[str, Any]:
+    """What people have ordered to be quiet, as JSON values."""
+    return {
+        "version": VERSION,
+        "windows": [_window(each, moments) for each in orders.windows],
+        "silences": {key: _silence(each, moments) for key, each in orders.silences.items()},
+    }
+
+
+def read_orders(values: Any, moments: Moments) -> Orders:
+    """What `written_orders` wrote; `UnreadableError` where it did not."""
+    try:
+        _must(values["version"] == VERSION)
+        return Orders(
+            tuple(_window_from(each, moments) for each in values["windows"][-MOST_WINDOWS:]),
+            _each(values["silences"], lambda each: _silence_from(each, moments)),
+        )
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise UnreadableError(f"is not what a monitor writes ({type(error).__name__})") from None
 
 
 # --- conditions ---

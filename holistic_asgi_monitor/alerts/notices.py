@@ -11,17 +11,18 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from holistic_asgi_monitor.alerts.channel import MOST_NOTICES
+from holistic_asgi_monitor.alerts.channel import BULLETIN, MOST_NOTICES
 from holistic_asgi_monitor.model import Alert, AlertState, Severity
 from holistic_asgi_monitor.plain import plain_details, shortened
 from holistic_asgi_monitor.redaction import Redaction
 
-__all__ = ("Inbox", "notice_of")
+__all__ = ("Inbox", "bulletin_of", "notice_of")
 
 _logger = logging.getLogger("holistic_asgi_monitor")
 
 MOST_TITLES = 1000
 LONGEST_TITLE = 300
+LONGEST_BULLETIN = 6_000
 
 
 class Inbox:
@@ -94,4 +95,27 @@ def notice_of(
         started_at=datetime.now(UTC),
         details=MappingProxyType(dict(redaction.value(plain_details(details)))),
         reason="notice",
+    )
+
+
+def bulletin_of(
+    key: str,
+    severity: Severity,
+    text: tuple[str, str],
+    details: Mapping[str, Any],
+    *,
+    time: datetime,
+    redaction: Redaction,
+) -> Alert:
+    """A message that the whole service tells once, without secrets; `text` is title and summary."""
+    title, summary = text
+    return Alert(
+        key=key,
+        severity=severity,
+        state=AlertState.NOTICE,
+        title=redaction.text(shortened(title, LONGEST_TITLE)),
+        summary=redaction.text(shortened(summary, LONGEST_BULLETIN)),
+        started_at=time,
+        details=MappingProxyType(dict(redaction.value(plain_details(details)))),
+        reason=BULLETIN,
     )

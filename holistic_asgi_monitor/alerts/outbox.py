@@ -23,8 +23,9 @@ from holistic_asgi_monitor.alerts.condition import Incident, Observation, Policy
 from holistic_asgi_monitor.alerts.incidents import Incidents
 from holistic_asgi_monitor.alerts.maintenance import QuietTimes
 from holistic_asgi_monitor.alerts.memory import ChannelMemory, Memory
-from holistic_asgi_monitor.alerts.notices import Inbox, notice_of
+from holistic_asgi_monitor.alerts.notices import Inbox, bulletin_of, notice_of
 from holistic_asgi_monitor.alerts.quiet import Quiet
+from holistic_asgi_monitor.alerts.voice import Voice
 from holistic_asgi_monitor.checks.loops import spawn
 from holistic_asgi_monitor.model import Alert, ConfigurationError, Notifier, Severity
 from holistic_asgi_monitor.notifiers.errors import DeliveryError
@@ -48,7 +49,10 @@ class Outbox:
     called for each alert with its severity and what became of it: "delivered", "failed" (once for
     each try) or "suppressed". `clock` gives monotonic seconds, `sleep` waits so many of them.
     `changed` rings and `changes` grows when there is something that a restart should not lose, and
-    `look` is called when things should be looked at anew, since maintenance has ended.
+    `look` is called when things should be looked at anew, since maintenance has ended. Each of
+    `delivered` is told of each alert that a notifier has taken; messages that `keeps` denies are
+    not remembered over a restart. Incidents of which `voice` says that another process tells are
+    followed, and not delivered.
     """
 
     def __init__(
@@ -58,17 +62,20 @@ class Outbox:
         *,
         secrets: Iterable[str] = (),
         outcome: Callable[[Severity, str], None],
+        voice: Voice | None = None,
         clock: Callable[[], float] = clocks.monotonic,
         sleep: Sleep = anyio.sleep,
     ) -> None:
         policy = _policy(settings)
+        self.voice = Voice() if voice is None else voice
         names = _names(notifiers)
         self._quiet = Quiet()
-        self._incidents = Incidents(policy, names, self._quiet)
+        self._incidents = Incidents(policy, names, self._quiet, self.voice)
         self._origin = _origin(settings)
         self._redaction = Redaction((*settings.secrets, *secrets))
         self._outcome = outcome
         self._inbox = Inbox(policy.cooldown)
+        self._tellers: dict[str, str] = {}
         self._overflowed = False
         self._clock = clock
         self._window_ends = Bell(sleep)
@@ -77,6 +84,10 @@ class Outbox:
         self.changes = 0
         self.changed = Bell(sleep)
         self.look: Callable[[], object] = _nobody
+        self.shares_orders = False
+        """Whether what people order to be quiet is known from a place that is newer than memory."""
+        self.delivered: list[Callable[[Alert], object]] = []
+        self.keeps: Callable[[Alert], bool] = _always
         self.quiet_times = QuietTimes(
             self._quiet, changed=self._quiet_changed, redacted=self._redaction.text, clock=clock
         )
@@ -95,6 +106,11 @@ class Outbox:
         """The keys of which something is open, or not long enough over to be forgotten."""
         return self._incidents.remembered
 
+    @property
+    def longest_reminder(self) -> float:
+        """After how many seconds at the latest there is a reminder of what goes on."""
+        return self._incidents.policy.reminders[-1]
+
     def up(self, name: str) -> bool:
         """Whether the last delivery of a notifier worked; true before the first."""
         return self._couriers[name].channel.up
@@ -107,6 +123,9 @@ class Outbox:
             self._overflowed = True
             _logger.warning("Too many checks are in trouble at once: some give no alarm")
         self.quiet_times.expire()
+        if self._tellers:
+            known = self._incidents.believed
+            self._tellers = {key: each for key, each in self._tellers.items() if key in known}
         if self._incidents.revision != self._revision:
             self.note_change()
         self._ring()
@@ -125,6 +144,30 @@ class Outbox:
             self.note_change()
         else:
             self._outcome(alert.severity, "suppressed")
+
+    def composed(
+        self,
+        key: str,
+        severity: Severity,
+        text: tuple[str, str],
+        details: Mapping[str, Any],
+        *,
+        time: datetime,
+    ) -> Alert:
+        """A message for `announce`, without secrets; `text` is its title and its summary."""
+        return bulletin_of(key, severity, text, details, time=time, redaction=self._redaction)
+
+    def announce(self, alert: Alert) -> None:
+        """Have a message delivered, whatever was delivered before; from the watch's loop only."""
+        for courier in self._couriers.values():
+            self._give(courier, alert)
+        self._ring()
+        self.note_change()
+
+    def withdraw(self, key: str) -> None:
+        """Take back a message where it has not been delivered."""
+        for courier in self._couriers.values():
+            courier.channel.withdraw(key)
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -150,21 +193,39 @@ class Outbox:
             titles=self._inbox.titles,
             windows=tuple(self._quiet.windows(now)),
             silences=self._quiet.silenced(now),
+            tellers={key: self._teller(key) for key in self._incidents.believed},
         )
 
-    def restore(self, memory: Memory, *, now: float) -> None:
-        """Go on from the `memory` of before a restart; `now` in monotonic seconds."""
-        for window in memory.windows:
-            self._quiet.begin(window)
-        for key, silence in memory.silences.items():
-            self._quiet.silence(key, silence)
-        self._incidents.restore(memory.snapshot, now)
+    def restore(
+        self, memory: Memory, *, now: float, mine: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        """Go on from the `memory` of before a restart, or of who told of the keys until now.
+
+        Only keys that are `mine` are taken over; `now` in monotonic seconds.
+        """
+        if not self.shares_orders:
+            self._restore_quiet(memory, now)
+        self._incidents.restore(memory.snapshot, now, mine)
+        self._tellers.update({key: each for key, each in memory.tellers.items() if mine(key)})
         self._inbox.restore(memory.titles)
         for name, courier in self._couriers.items():
             if name in memory.channels:
                 courier.restore(memory.channels[name])
         self.quiet_times.expire()
         self._window_ends.ring()
+        self._ring()
+
+    def _restore_quiet(self, memory: Memory, now: float) -> None:
+        known = self._quiet.windows(now)
+        for window in memory.windows:
+            if not any(window.is_like(each) for each in known):
+                self._quiet.begin(window)
+        for key, silence in memory.silences.items():
+            self._quiet.silence(key, silence)
+
+    def go_on(self) -> None:
+        """Have everybody look what there is to tell: it may be more than it was, or less."""
+        self.note_change()
         self._ring()
 
     def as_dict(self) -> dict[str, Any]:
@@ -175,24 +236,34 @@ class Outbox:
         ]
         recent = [_row(key, incident) for key, incident in reversed(self._incidents.recent)]
         standing.sort(key=lambda row: str(row["started_at"]), reverse=True)
-        return {"open": standing, "recent": recent, **self.quiet_times.as_dict()}
+        voice = self.voice.extent(self._clock())
+        return {"open": standing, "recent": recent, "voice": voice, **self.quiet_times.as_dict()}
 
     def hand_out(self) -> None:
         """Give the messages of the user's own that came in to every channel."""
         for alert in self._inbox.take():
             for courier in self._couriers.values():
-                dropped = courier.channel.notice(alert)
-                if dropped is not None:
-                    self._outcome(dropped.severity, "failed")
+                self._give(courier, alert)
+
+    def _give(self, courier: _Courier, alert: Alert) -> None:
+        dropped = courier.channel.notice(alert)
+        if dropped is not None:
+            self._outcome(dropped.severity, "failed")
 
     def addressed(self, alert: Alert) -> Alert:
-        """The alert with where it comes from."""
-        return replace(alert, **self._origin)
+        """The alert with where it comes from: what goes on or ends, from where its alarm came."""
+        instance = self._origin["instance"] if alert.reason == "fire" else self._teller(alert.key)
+        return replace(alert, **{**self._origin, "instance": instance})
+
+    def _teller(self, key: str) -> str:
+        return self._tellers.get(key) or str(self._origin["instance"])
 
     def note(self, letters: Sequence[Letter], outcome: str) -> None:
         """Pass on what became of some letters."""
         for letter in letters:
             self._outcome(letter.alert.severity, outcome)
+            for told in self.delivered if outcome == "delivered" else ():
+                told(letter.alert)
         self.note_change()
 
     def note_change(self) -> None:
@@ -254,7 +325,8 @@ class _Courier:
 
     def memory(self) -> ChannelMemory:
         """What a restart must not lose of this channel."""
-        return ChannelMemory(self.channel.notices, self.channel.doubts, self._notifiers_state())
+        notices = tuple(filter(self._outbox.keeps, self.channel.notices))
+        return ChannelMemory(notices, self.channel.doubts, self._notifiers_state())
 
     def restore(self, memory: ChannelMemory) -> None:
         """Go on from the `memory` of before a restart."""
@@ -460,6 +532,11 @@ def _origin(settings: Settings) -> dict[str, Any]:
 
 def _nobody() -> None:
     """Nobody looks."""
+
+
+def _always(_: Alert) -> bool:
+    """Everything is kept."""
+    return True
 
 
 def _names(notifiers: Sequence[object]) -> list[str]:

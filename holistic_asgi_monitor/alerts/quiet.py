@@ -6,18 +6,19 @@ Pure: `now` is monotonic seconds and passed in, so that a clock that jumps chang
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import count
 
 from holistic_asgi_monitor.model import ConfigurationError, Severity
 
-__all__ = ("Quiet", "Silence", "Window", "refuse_wrong_minutes")
+__all__ = ("Orders", "Quiet", "Silence", "Window", "refuse_wrong_minutes")
 
 MOST_MINUTES = 1440
 MOST_SILENCES = 1000
 MOST_WINDOWS = 100
 LOOK_SECONDS = 60.0
+LIKE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,10 @@ class Window:
     until: float
     lasting: bool = True
 
+    def is_like(self, other: Window) -> bool:
+        """Whether it is the same one, which clocks and files may have moved a little."""
+        return self.reason == other.reason and abs(self.until - other.until) < LIKE_SECONDS
+
 
 @dataclass(frozen=True, slots=True)
 class Silence:
@@ -42,6 +47,35 @@ class Silence:
 
     until: float
     severity: Severity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What people have ordered, for all processes that have one voice."""
+
+    windows: tuple[Window, ...] = ()
+    silences: Mapping[str, Silence] = field(default_factory=dict)
+
+    def merged(self, before: Orders, now: Orders, moment: float) -> Orders:
+        """These, with what was changed elsewhere from `before` to `now`; `moment` is now."""
+        begun = [each for each in now.windows if not _among(each, before.windows)]
+        ended = [each for each in before.windows if not _among(each, now.windows)]
+        kept = [
+            each
+            for each in self.windows
+            if each.until > moment and not _among(each, ended) and not _among(each, begun)
+        ]
+        silences = {key: each for key, each in self.silences.items() if each.until > moment}
+        for key in before.silences.keys() - now.silences.keys():
+            silences.pop(key, None)
+        fresh = {
+            key: each for key, each in now.silences.items() if before.silences.get(key) != each
+        }
+        return Orders((*kept, *begun), {**silences, **fresh})
+
+
+def _among(window: Window, others: Iterable[Window]) -> bool:
+    return any(window.is_like(each) for each in others)
 
 
 class Quiet:
@@ -95,6 +129,26 @@ class Quiet:
     def active(self, now: float) -> bool:
         """Whether a window is open."""
         return any(now < window.until for window in list(self._windows.values()))
+
+    def orders(self, now: float) -> Orders:
+        """What people have ordered and still holds."""
+        windows = [each for each in self.windows(now) if each.lasting]
+        return Orders(tuple(windows), self.silenced(now))
+
+    def agree(self, orders: Orders, now: float) -> tuple[list[Window], list[Window]]:
+        """Let exactly these orders hold; gives the windows that this begins, and those it ends."""
+        held = self.orders(now).windows
+        begun = [each for each in orders.windows if not _among(each, held) and now < each.until]
+        over = [
+            number
+            for number, each in list(self._windows.items())
+            if each.lasting and not _among(each, orders.windows)
+        ]
+        ended = [window for number in over if (window := self.end(number, now)) is not None]
+        for window in begun:
+            self.begin(window)
+        self._silences = dict(list(orders.silences.items())[:MOST_SILENCES])
+        return begun, ended
 
     def next_end(self) -> float:
         """When the next window ends by itself, infinite where none does."""

@@ -17,12 +17,15 @@ from holistic_asgi_monitor.settings import Settings
 
 __all__ = (
     "TRAFFIC",
+    "Asked",
     "EndpointTraffic",
     "certificates",
     "endpoints",
     "explained",
     "key_of",
     "objectives",
+    "observed",
+    "to_judge",
     "whole",
 )
 
@@ -68,32 +71,60 @@ def endpoints(
 ) -> list[Observation]:
     """What is so with single endpoints, by the thresholds of the check `traffic`.
 
-    `remembered` are the keys of which something is open: they are observed until it is over, and
-    others where they are among the worst, so that there are at most 20 bad ones at a time. Silence
-    of a remembered one says something only once five minutes have been seen, which is `settled`,
-    and is its end unless it is among the `patient`. What is clearly over for a minute is over,
-    though the five minutes still have it in them.
+    With many of them that takes a while: `to_judge` and `observed` are its two ends, between which
+    each is judged. `remembered` are the keys of which something is open: they are observed until
+    it is over, and others where they are among the worst, so that there are at most 20 bad ones at
+    a time. Silence of a remembered one says something only once five minutes have been seen, which
+    is `settled`, and is its end unless it is among the `patient`. What is clearly over for a minute
+    is over, though the five minutes still have it in them.
     """
+    asked = to_judge(seen, remembered, settings, settled=settled, patient=patient)
+    judged = {key: each.verdict(settings) for key, each in asked.items()}
+    return observed(judged, asked, remembered)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An endpoint that is to be judged, with what is known of it from before."""
+
+    traffic: EndpointTraffic
+    known: Known
+
+    def verdict(self, settings: Settings) -> Verdict:
+        """What is so with it."""
+        return verdict(self.traffic.window, self.traffic.latest, settings, self.known)
+
+
+def to_judge(
+    seen: Sequence[EndpointTraffic],
+    remembered: Collection[str],
+    settings: Settings,
+    *,
+    settled: bool,
+    patient: Collection[str] = (),
+) -> dict[str, Asked]:
+    """The endpoints that can be judged, by key."""
     live = {key_of(each.name): each for each in seen}
     known = {key: live.get(key, EndpointTraffic("")) for key in remembered}
     if not settled:
         fewest = settings.minimum_requests
         live = {key: each for key, each in live.items() if each.window.count >= fewest}
         known = {key: each for key, each in known.items() if each.window.count >= fewest}
-    judged = {
-        key: verdict(
-            each.window,
-            each.latest,
-            settings,
-            Known(key in known, key in patient, each.cause_over),
-        )
+    return {
+        key: Asked(each, Known(key in known, key in patient, each.cause_over))
         for key, each in {**live, **known}.items()
     }
-    worst = _worst(judged, {**live, **known}, remembered)
+
+
+def observed(
+    judged: Mapping[str, Verdict], asked: Mapping[str, Asked], remembered: Collection[str]
+) -> list[Observation]:
+    """What is told of those that were judged: of the known ones, and of the worst."""
+    worst = _worst(judged, {key: each.traffic for key, each in asked.items()}, remembered)
     return [
         _observed(key, judged[key], told=key in worst)
-        for key in judged
-        if key in known or key in worst
+        for key, each in asked.items()
+        if each.known.remembered or key in worst
     ]
 
 

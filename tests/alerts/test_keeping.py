@@ -371,6 +371,18 @@ class TestHistoryShelf:
         assert await HistoryShelf(again, "web-3").load() is None
         await again.close()
 
+    async def test_what_an_earlier_release_kept_is_read_until_there_is_something_newer(
+        self, recorder: Callable[[Store, str], Recorder], tmp_path: Any
+    ) -> None:
+        one = recorder(SQLite(tmp_path / "shop.sqlite", max_mb=64), "web-1")
+        await one.put_state("alerts web-1", "old")
+        shelf = HistoryShelf(one, "here in production", "web-1")
+        assert await shelf.load() == "old"
+        await shelf.save("new")
+        assert await shelf.load() == "new"
+        assert await one.get_state("alerts web-1") == "old"
+        await one.close()
+
     async def test_without_history_nothing_is_kept(
         self, recorder: Callable[[Store, str], Recorder]
     ) -> None:

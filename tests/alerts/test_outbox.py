@@ -22,8 +22,8 @@ from holistic_asgi_monitor.alerts.incidents import MAX_KEYS, Observation
 from holistic_asgi_monitor.alerts.outbox import Outbox
 from holistic_asgi_monitor.model import Alert, ConfigurationError, Severity
 from holistic_asgi_monitor.notifiers import DeliveryError, Memory
-from holistic_asgi_monitor.notifiers.threads import waker
 from holistic_asgi_monitor.settings import Settings
+from holistic_asgi_monitor.threads import waker
 from tests.alerts.rounds import NOON, seen
 from tests.alerts.virtual_time import VirtualTime, eventually
 

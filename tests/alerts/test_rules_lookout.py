@@ -47,7 +47,7 @@ class Shop:
         self.observed: list[Observation] = []
         self._due = INTERVAL
 
-    def _window(self) -> TrafficWindow:
+    async def _window(self) -> TrafficWindow:
         window = self.windows.window(300.0, self.now)
         return TrafficWindow(
             window.count,

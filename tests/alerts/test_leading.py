@@ -1,0 +1,425 @@
+"""Processes that share a lease and a memory on a virtual clock: one tells, and another goes on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from holistic_asgi_monitor.alerts import leading
+from holistic_asgi_monitor.alerts.keeping import Keeper
+from holistic_asgi_monitor.alerts.leading import Leader, Lease, lease_seconds
+from holistic_asgi_monitor.alerts.outbox import Outbox
+from holistic_asgi_monitor.alerts.voice import Voice, local_keys
+from holistic_asgi_monitor.model import Severity
+from holistic_asgi_monitor.notifiers import Memory
+from holistic_asgi_monitor.settings import Settings
+from tests.alerts.rounds import NOON, seen
+from tests.alerts.test_keeping import Paper, Unreachable
+from tests.alerts.test_outbox import SECRET
+from tests.alerts.virtual_time import VirtualTime
+
+ROUND, STEP = 30.0, 5.0
+
+
+class Row:
+    """A lease that ends by itself, on the virtual clock; `fault` is what asking meets."""
+
+    def __init__(self, time: VirtualTime, seconds: float) -> None:
+        self.holder: str | None = None
+        self.fault: Exception | str | None = None
+        self.until = 0.0
+        self._time = time
+        self._seconds = seconds
+
+    async def hold(self, holder: str) -> bool:
+        if isinstance(self.fault, Exception):
+            raise self.fault
+        if self.fault == "hang":
+            await anyio.sleep_forever()
+        if self.holder not in {None, holder} and self._time.now < self.until:
+            return False
+        self.holder, self.until = holder, self._time.now + self._seconds
+        return True
+
+    async def release(self, holder: str) -> None:
+        if isinstance(self.fault, Exception):
+            raise self.fault
+        if self.holder == holder:
+            self.holder = None
+
+
+class Lock:
+    """The lock of one host, as one process sees it; it is free once that is dead."""
+
+    def __init__(self, name: str, row: Row, process: object) -> None:
+        self.name = name
+        self._row = row
+        self._process = str(id(process))
+
+    async def hold(self, _: str = "") -> bool:
+        return await self._row.hold(self._process)
+
+    async def release(self, _: str = "") -> None:
+        await self._row.release(self._process)
+
+
+class Host:
+    """What the processes of one host share."""
+
+    def __init__(self, time: VirtualTime, name: str = "web-1") -> None:
+        self.time = time
+        self.name = name
+        self.row = Row(time, float("inf"))
+        self.paper = Paper()
+
+
+class Worker:
+    """One process of a host, with what it delivers."""
+
+    def __init__(
+        self,
+        host: Host,
+        service: Lease | None = None,
+        shared: Paper | None = None,
+        notifier: Any = None,
+    ) -> None:
+        self.host, self.time = host, host.time
+        self.notifier = Memory() if notifier is None else notifier
+        self.notifier.name = "slack"
+        self.suppressed = 0
+        self.outbox = Outbox(
+            [self.notifier],
+            Settings(service="shop", instance=host.name, startup_grace_seconds=0),
+            outcome=self._count,
+            voice=Voice(local_keys(["system"])),
+            clock=self.time.clock,
+            sleep=self.time.sleep,
+        )
+        self.keeper = Keeper(
+            self.outbox,
+            host.paper,
+            shared,
+            clock=self.time.clock,
+            wall=lambda: NOON + timedelta(seconds=self.time.now),
+        )
+        self.leader = Leader(
+            self.outbox,
+            self.keeper,
+            Lock(host.name, host.row, self),  # type: ignore[arg-type]  # a lock of its own kind
+            service,
+            interval=ROUND,
+            clock=self.time.clock,
+        )
+        self.killed = False
+
+    def _count(self, severity: Severity, outcome: str) -> None:
+        self.suppressed += outcome == "suppressed"
+
+    @asynccontextmanager
+    async def alive(self) -> AsyncIterator[None]:
+        """It lives until the block ends or it is killed, in order or at once."""
+        await self.leader.begin()
+        async with anyio.create_task_group() as self.tasks:
+            self.tasks.start_soon(self.outbox.run)
+            self.tasks.start_soon(self.keeper.run)
+            self.tasks.start_soon(self._lead)
+            await self.time.settle()
+            yield
+            self.tasks.cancel_scope.cancel()
+        if not self.killed:
+            await self.keeper.close()
+            await self.leader.close()
+
+    async def _lead(self) -> None:
+        while True:
+            await self.time.sleep(STEP)
+            await self.leader.step()
+
+    def kill(self) -> None:
+        """It is gone, and the kernel takes its lock."""
+        self.killed = True
+        self.tasks.cancel_scope.cancel()
+        if self.host.row.holder == str(id(self)):
+            self.host.row.holder = None
+
+    def see(self, key: str, mark: str) -> None:
+        time = NOON + timedelta(seconds=self.time.now)
+        self.outbox.post([seen(key, mark)], now=self.time.now, time=time)
+
+    @property
+    def voice(self) -> str:
+        return str(self.outbox.as_dict()["voice"])
+
+    @property
+    def said(self) -> list[tuple[str, str]]:
+        return [(alert.key, alert.reason) for alert in self.notifier.alerts]
+
+
+async def rounds(time: VirtualTime, marks: str, *workers: Worker, key: str = "db") -> None:
+    """Rounds in which all who live see the same."""
+    for mark in marks:
+        for worker in workers:
+            if not worker.killed:
+                worker.see(key, mark)
+        await time.pass_by(ROUND)
+
+
+def all_said(*workers: Worker) -> list[str]:
+    return [reason for worker in workers for _, reason in worker.said]
+
+
+@pytest.fixture
+def time() -> VirtualTime:
+    return VirtualTime()
+
+
+class TestOnOneHost:
+    async def test_a_process_alone_speaks_at_once(self, time: VirtualTime) -> None:
+        worker = Worker(Host(time))
+        assert worker.voice == "none"
+        async with worker.alive():
+            assert worker.voice == "all"
+            await rounds(time, "cc..", worker)
+        assert worker.said == [("db", "fire"), ("db", "clear")]
+        assert worker.voice == "none"
+
+    @pytest.mark.parametrize("orderly", [True, False])
+    async def test_another_one_goes_on_within_three_rounds_and_repeats_nothing(
+        self, time: VirtualTime, orderly: bool
+    ) -> None:
+        host = Host(time)
+        first, second = Worker(host), Worker(host)
+        async with second_after(first, second):
+            await rounds(time, "cc", first, second)
+            assert (first.voice, second.voice) == ("all", "none")
+            if orderly:
+                first.tasks.cancel_scope.cancel()
+                await first.keeper.close()
+                await first.leader.close()
+            first.kill()
+            await time.pass_by(STEP)
+            assert second.voice == "all"
+            await rounds(time, "c", second)
+            assert all_said(first, second) == ["fire"]
+            await rounds(time, "..", second)
+        assert all_said(first, second) == ["fire", "clear"]
+
+    async def test_what_the_dead_one_could_not_deliver_is_delivered(
+        self, time: VirtualTime
+    ) -> None:
+        host = Host(time)
+        first, second = Worker(host, notifier=Unreachable()), Worker(host)
+        async with second_after(first, second):
+            await rounds(time, "cc", first, second)
+            first.kill()
+            await time.pass_by(STEP)
+            assert second.said == [("db", "fire")]
+
+    async def test_one_that_stands_by_delivers_messages_of_its_own(self, time: VirtualTime) -> None:
+        host = Host(time)
+        first, second = Worker(host), Worker(host)
+        async with second_after(first, second):
+            second.outbox.notice(Severity.INFO, "Deployed", {}, now=time.now)
+            await rounds(time, "cc", first, second)
+        assert [reason for _, reason in second.said] == ["notice"]
+        assert first.said == [("db", "fire")]
+
+    async def test_one_that_stands_by_saves_nothing_and_counts_nothing_as_suppressed(
+        self, time: VirtualTime
+    ) -> None:
+        host = Host(time)
+        first, second = Worker(host), Worker(host)
+        async with second_after(first, second):
+            saves = host.paper.saves
+            await rounds(time, "cc..cc..", second)
+            assert (host.paper.saves, second.suppressed) == (saves, 0)
+
+    async def test_what_is_long_over_is_not_told_by_who_takes_over(self, time: VirtualTime) -> None:
+        """It alone saw it: the one that told had nothing to tell of."""
+        host = Host(time)
+        first, second = Worker(host), Worker(host)
+        async with second_after(first, second):
+            await rounds(time, "cc....", second)
+            first.kill()
+            await rounds(time, "..", second)
+            assert second.said == []
+            assert second.outbox.remembered == ("db",)
+
+    @pytest.mark.parametrize("fault", [OSError(SECRET), "hang"])
+    async def test_without_a_lock_each_speaks_and_says_why_once(
+        self,
+        time: VirtualTime,
+        fault: Exception | str,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(leading, "ASK_SECONDS", 0.0)
+        host = Host(time)
+        host.row.fault = fault
+        worker = Worker(host)
+        async with worker.alive():
+            assert worker.voice == "all"
+            await rounds(time, "cc", worker)
+        assert worker.said == [("db", "fire")]
+        assert caplog.text.count("cannot be settled") == 1
+        assert SECRET not in caplog.text
+
+    async def test_the_same_process_begun_again_repeats_nothing(self, time: VirtualTime) -> None:
+        worker = Worker(Host(time))
+        for marks in ("cc", "cc", ".."):
+            async with worker.alive():
+                await rounds(time, marks, worker)
+        assert worker.said == [("db", "fire"), ("db", "clear")]
+
+
+@asynccontextmanager
+async def second_after(first: Worker, *others: Worker) -> AsyncIterator[None]:
+    """All of them alive, the first one first."""
+    async with anyio.create_task_group() as group:
+        for worker in (first, *others):
+            await group.start(_live, worker)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def _live(worker: Worker, *, task_status: Any) -> None:
+    async with worker.alive():
+        task_status.started()
+        await anyio.sleep_forever()
+
+
+class Fleet:
+    """Hosts with one process each, and what they share."""
+
+    def __init__(self, time: VirtualTime, number: int = 2) -> None:
+        self.row, self.paper = Row(time, lease_seconds(ROUND)), Paper()
+        self.hosts = [Host(time, f"web-{number}") for number in range(1, number + 1)]
+        self.workers = [self.worker(host) for host in self.hosts]
+
+    def worker(self, host: Host) -> Worker:
+        return Worker(host, self.row, self.paper)
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self.workers)
+
+
+class TestOfSeveralHosts:
+    async def test_one_tells_what_all_share_and_each_what_is_its_own(
+        self, time: VirtualTime
+    ) -> None:
+        first, second = fleet = Fleet(time)
+        async with second_after(*fleet):
+            assert (first.voice, second.voice) == ("all", "host")
+            for key in ("db", "system", "traffic"):
+                await rounds(time, "cc", *fleet, key=key)
+        assert first.said == [("db", "fire"), ("system", "fire"), ("traffic", "fire")]
+        assert second.said == [("system", "fire"), ("traffic", "fire")]
+        assert {alert.instance for alert in second.notifier.alerts} == {"web-2"}
+
+    async def test_another_host_goes_on_when_the_lease_has_ended(self, time: VirtualTime) -> None:
+        first, second = fleet = Fleet(time)
+        async with second_after(*fleet):
+            await rounds(time, "cc", *fleet)
+            first.kill()
+            await rounds(time, "cccc", *fleet)
+            assert (second.voice, second.said) == ("all", [])
+            await rounds(time, "..", *fleet)
+        assert all_said(*fleet) == ["fire", "clear"]
+        # Where alerts are told apart by it, as in Alertmanager, that is the end of this very one.
+        assert second.notifier.alerts[0].instance == "web-1"
+
+    async def test_a_new_incident_is_told_by_who_tells_then(self, time: VirtualTime) -> None:
+        first, second = fleet = Fleet(time)
+        async with second_after(*fleet):
+            await rounds(time, "cc", *fleet)
+            first.kill()
+            await rounds(time, "cccc..cc..", *fleet)
+        told = [(alert.reason, alert.instance) for alert in second.notifier.alerts]
+        assert told == [("clear", "web-1"), ("fire", "web-2"), ("clear", "web-2")]
+
+    async def test_an_end_that_only_others_saw_is_told_with_the_takeover(
+        self, time: VirtualTime
+    ) -> None:
+        first, _ = fleet = Fleet(time)
+        async with second_after(*fleet):
+            await rounds(time, "cc", *fleet)
+            first.kill()
+            await rounds(time, "....", *fleet)
+        assert all_said(*fleet) == ["fire", "clear"]
+
+    async def test_the_next_process_of_the_same_host_has_the_lease_at_once(
+        self, time: VirtualTime
+    ) -> None:
+        first, second = fleet = Fleet(time)
+        async with second_after(*fleet):
+            await rounds(time, "cc", *fleet)
+            first.kill()
+            again = fleet.worker(first.host)
+            async with again.alive():
+                assert again.voice == "all"
+                await rounds(time, "c..", again, second)
+        assert all_said(*fleet, again) == ["fire", "clear"]
+
+    async def test_an_orderly_end_frees_the_lease(self, time: VirtualTime) -> None:
+        fleet = Fleet(time)
+        async with fleet.workers[0].alive():
+            await time.pass_by(STEP)
+        async with fleet.workers[1].alive():
+            assert fleet.workers[1].voice == "all"
+
+    async def test_where_the_lease_cannot_be_asked_for_the_holder_speaks_and_then_all(
+        self, time: VirtualTime, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As many alarms as there are hosts at most, and at least one."""
+        first, second = fleet = Fleet(time)
+        async with second_after(*fleet):
+            await time.pass_by(ROUND)
+            fleet.row.fault = OSError(SECRET)
+            await rounds(time, "cc", *fleet, key="redis")
+            assert (first.said, second.said) == ([("redis", "fire")], [])
+            await rounds(time, "ccc", *fleet, key="redis")
+            assert (first.voice, second.voice) == ("all", "all")
+            assert len(all_said(*fleet)) <= 2
+
+            fleet.row.fault = None
+            await time.pass_by(ROUND)
+            assert sorted([first.voice, second.voice]) == ["all", "host"]
+            alarms = len(all_said(*fleet))
+            await rounds(time, "....", *fleet, key="redis")
+        assert all_said(*fleet)[alarms:] in ([], ["clear"])
+        assert all_said(*fleet).count("clear") == 1
+        assert SECRET not in caplog.text
+
+    async def test_what_another_told_is_known_though_its_memory_is_out_of_reach(
+        self, time: VirtualTime
+    ) -> None:
+        """Each host reads it in passing, as long as it can."""
+        first, second = fleet = Fleet(time)
+        async with second_after(*fleet):
+            await rounds(time, "ccc", *fleet)
+            fleet.row.fault = OSError()
+            fleet.paper._script = [OSError()] * 100
+            first.kill()
+            await rounds(time, "cccc", second)
+            assert (second.voice, second.said) == ("all", [])
+            await rounds(time, "..", second)
+        assert all_said(*fleet) == ["fire", "clear"]
+
+    async def test_a_process_that_was_suspended_asks_before_it_speaks_again(
+        self, time: VirtualTime
+    ) -> None:
+        first, _ = fleet = Fleet(time)
+        async with second_after(*fleet):
+            await time.pass_by(ROUND)
+            assert first.voice == "all"
+            # Nothing runs meanwhile, as in a process that is stopped.
+            time.now += 3 * ROUND + 1
+            first.see("db", "c")
+            first.see("db", "c")
+            assert first.voice == "none"
+            assert first.said == []
