@@ -243,7 +243,7 @@ def _plain(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             answer = original(client, *asked, **options)
         except BaseException as error:
-            if not _again(span, client, error):
+            if not _again(span, error):
                 span.failed(error)
                 raise
         else:
@@ -271,7 +271,7 @@ def _asynchronous(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             answer = await original(client, *asked, **options)
         except BaseException as error:
-            if not _again(span, client, error):
+            if not _again(span, error):
                 span.failed(error)
                 raise
         else:
@@ -295,7 +295,7 @@ def _begun(
         span = Hook.span(client, options)
         if span is None:
             return span, args, kwargs
-        span.injected = bool(kwargs.get("stream")) and _lacks_usage(client, options)
+        span.injected = bool(kwargs.get("stream")) and _lacks_usage(client, options, span.host)
         if not span.injected and not callable(options.post_parser):
             return span, args, kwargs
         changed = _changed(options, span)
@@ -348,16 +348,11 @@ def _asked(client: Any, options: Any, path: str) -> Asked:
         path,
         model if isinstance(model, str) else None,
         tier if isinstance(tier, str) else "",
-        _host(client),
+        client.base_url.netloc.decode().lower(),
     )
 
 
-def _host(client: Any) -> str:
-    host: str = client.base_url.netloc.decode().lower()
-    return host
-
-
-def _lacks_usage(client: Any, options: Any) -> bool:
+def _lacks_usage(client: Any, options: Any, host: str) -> bool:
     """Whether this is a stream that will not say its usage, and may be asked to.
 
     Who reads the stream raw would see what comes in addition, so raw ones are left as they are.
@@ -376,10 +371,10 @@ def _lacks_usage(client: Any, options: Any) -> bool:
         return False
     version = getattr(client, "_api_version", None)
     old = isinstance(version, str) and version[:1].isdigit() and version < _FIRST_AZURE_VERSION
-    return not old and Hook.may_ask_usage(_host(client))
+    return not old and Hook.may_ask_usage(host)
 
 
-def _again(span: Span, client: Any, error: BaseException) -> bool:
+def _again(span: Span, error: BaseException) -> bool:
     """Whether a call failed only because we asked for its usage; never raises."""
     try:
         if not span.injected or getattr(error, "status_code", None) not in _REFUSALS:
@@ -387,7 +382,7 @@ def _again(span: Span, client: Any, error: BaseException) -> bool:
         if "stream_options" not in f"{error} {getattr(error, 'body', '')}":
             return False
         span.injected = False
-        Hook.refused(_host(client))
+        Hook.refused(span.host)
         return True
     except Exception:
         # The error goes to the caller as it is.

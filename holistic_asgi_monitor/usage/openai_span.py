@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +23,8 @@ __all__ = ("Account", "Asked", "Lost", "Span", "word_for")
 _FREE = "/moderations"
 _BILLED = frozenset({"success", "abandoned", "cancelled", "connection_error", "timeout"})
 """How a call may end that had begun to be answered, and is therefore paid for."""
+
+_NO_CHOICES = re.compile(r'"choices"\s*:\s*\[\s*\]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,11 @@ class Span:
         self._started_at, self._began = time.time(), time.perf_counter()
 
     @property
+    def host(self) -> str:
+        """The host that is asked."""
+        return self._asked.host
+
+    @property
     def has_usage(self) -> bool:
         """Whether the tokens are known."""
         return self._usage is not None
@@ -145,6 +154,21 @@ class Span:
             # As in saw_answer.
             self.fault()
         return self.injected and self._is_extra(part)
+
+    def took_extra(self, event: Any) -> bool:
+        """Take in an event of a stream if it is there for its usage alone; whether it was."""
+        try:
+            data = event.data
+            if _NO_CHOICES.search(data) is None:
+                return False
+            fields = json.loads(data)
+            if fields["choices"] or fields.get("usage") is None:
+                return False
+            self.take(of_answer(fields))
+        except Exception:
+            # What it is instead is for the package to say.
+            return False
+        return True
 
     def _is_extra(self, part: Any) -> bool:
         """Whether a part is there for its usage alone; takes an empty usage out of the others."""

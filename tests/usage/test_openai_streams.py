@@ -14,8 +14,8 @@ import pydantic
 import pytest
 
 from holistic_asgi_monitor import Monitor, Settings
-from holistic_asgi_monitor.usage.openai_call import Call
-from holistic_asgi_monitor.usage.openai_span import Lost
+from holistic_asgi_monitor.usage.openai_call import Call, Usage
+from holistic_asgi_monitor.usage.openai_span import Lost, Span
 from holistic_asgi_monitor.usage.tracking import Current
 from tests.apps.openai_scenarios import (
     ASK,
@@ -92,6 +92,84 @@ def test_a_stream_counts_when_it_has_been_read_and_not_before(
     del stream
     forget()
     assert len(calls) == 1
+
+
+def test_of_the_part_that_only_we_ask_for_no_object_is_made(
+    client: openai.OpenAI, calls: list[Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    make = openai.OpenAI._process_response_data
+
+    def making(self: openai.OpenAI, **given: Any) -> Any:
+        made.append(given["data"])
+        return make(self, **given)
+
+    monkeypatch.setattr(openai.OpenAI, "_process_response_data", making)
+    list(chat(stream=True)(client))
+
+    assert len(made) == CHUNKS + 2
+    assert all(data["choices"] for data in made)
+    assert endings(calls) == WHOLE
+
+
+async def test_of_the_part_that_only_we_ask_for_no_object_is_made_in_async_calls(
+    aclient: openai.AsyncOpenAI, calls: list[Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    make = openai.AsyncOpenAI._process_response_data
+
+    def making(self: openai.AsyncOpenAI, **given: Any) -> Any:
+        made.append(given["data"])
+        return make(self, **given)
+
+    monkeypatch.setattr(openai.AsyncOpenAI, "_process_response_data", making)
+    parts = [part async for part in await chat(stream=True)(aclient)]
+
+    assert len(made) == len(parts) == CHUNKS + 2
+    assert endings(calls) == WHOLE
+
+
+def event(**fields: Any) -> bytes:
+    shared = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o"}
+    return f"data: {json.dumps({**shared, **fields})}\n\n".encode()
+
+
+def spoken(text: str, **more: Any) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    return event(choices=[choice], **more)
+
+
+USED = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+PASSING = {
+    "what a filter says of the prompt": event(choices=[], prompt_filter_results=[]),
+    "an empty usage": event(choices=[], usage=None),
+    "usage beside a choice": spoken("hi", usage=USED),
+    "a text that looks like it": spoken('"choices": [], "usage": {"prompt_tokens": 3}', usage=None),
+    "an object without any": spoken("hi", more={"choices": []}, usage=USED),
+}
+
+
+@pytest.mark.parametrize("part", PASSING.values(), ids=PASSING.keys())
+def test_whatever_else_comes_reaches_the_application(
+    stub: OpenAIStub, client: openai.OpenAI, calls: list[Call], part: bytes
+) -> None:
+    parts = [spoken("a"), part, event(choices=[], usage=USED), b"data: [DONE]\n\n"]
+    stub.answer(Answer(parts=parts, content_type="text/event-stream"))
+    read = list(chat(stream=True)(client))
+
+    assert len(read) == 2
+    assert endings(calls) == WHOLE
+    assert calls[0].usage == Usage(3, 2)
+
+
+def test_where_a_stream_shows_no_decoder_the_part_is_taken_out_afterwards(
+    client: openai.OpenAI, calls: list[Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Span, "took_extra", lambda self, event: False)
+    parts = list(chat(stream=True)(client))
+
+    assert len(parts) == CHUNKS + 2
+    assert endings(calls) == WHOLE
 
 
 def test_a_stream_is_closed_by_the_end_of_its_block(

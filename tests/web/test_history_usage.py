@@ -45,6 +45,7 @@ async def test_what_was_tracked_is_found_in_history(tmp_path, asked, total):
         track(monitor._parts.tracker)
         if asked == "users":
             # Of users it is only known what was written.
+            await monitor._parts.recorder._open()
             await monitor._parts.recorder._close_minute(time.time())
             await monitor._parts.recorder._write_all()
         found = await get(monitor, f"/api/monitoring/history?metric={asked}&from=-2m")

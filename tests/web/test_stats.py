@@ -17,8 +17,9 @@ from tests.web.exchanges import get
 
 FIELDS = {
     "service", "environment", "version", "monitor_version", "instance", "started_at",
-    "uptime_seconds", "health", "requests", "trend", "system", "database", "users", "features",
-    "errors", "slow_requests", "alerts",
+    "uptime_seconds", "health", "requests", "trend", "system", "database", "openai", "users",
+    "features",
+    "errors", "slow_requests", "alerts", "summary",
 }  # fmt: skip
 
 

@@ -1,0 +1,101 @@
+"""What OpenAI was called for and cost, as the statistics show it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import anyio
+
+from holistic_asgi_monitor.history.store import StoreError
+from holistic_asgi_monitor.usage.spend import DOLLAR, Budgets
+from holistic_asgi_monitor.usage.spending import SpendFigures, Spending, total_of
+
+__all__ = ("SpendStats",)
+
+PATIENCE_SECONDS = 1.0
+
+
+class SpendStats:
+    """Reads the figures of the month; nobody waits longer for them than `patience` seconds.
+
+    Where they cannot be read they are the last ones known, or null. `watched` says whether anybody
+    will close what reading opens.
+    """
+
+    def __init__(
+        self,
+        spending: Spending,
+        watched: Callable[[], bool],
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._spending = spending
+        self._watched = watched
+        self._patience = patience
+        self._last = _unknown()
+
+    async def as_dict(self) -> dict[str, Any]:
+        """The figures as JSON values."""
+        if self._watched():
+            with anyio.move_on_after(self._patience):
+                try:
+                    self._last = await self._read()
+                except StoreError:
+                    # The other statistics are not to suffer; the log says it where it is written.
+                    return self._last
+        return self._last
+
+    async def _read(self) -> dict[str, Any]:
+        stand = await self._spending.stand()
+        models = await self._spending.models()
+        verdict = stand.judged(Budgets())
+        total = total_of(models.values())
+        # Where no call of the month has a price, nothing of it has.
+        cost = partial(_cost, unpriced=total.unpriced_calls if not total.nano_usd else 0)
+        return _row(total) | {
+            "cost_usd": {
+                "today": cost(verdict.today),
+                "last_7_days": cost(stand.last_week),
+                "month": cost(total.nano_usd),
+                "projected_month": _projected(verdict.projected),
+            },
+            "models": [
+                {"model": model, **_row(models[model])} for model in sorted(models, key=_by(models))
+            ],
+        }
+
+
+def _by(models: Mapping[str, SpendFigures]) -> Callable[[str], tuple[int, int, str]]:
+    """The dearest first."""
+    return lambda model: (-models[model].nano_usd, -models[model].calls, model)
+
+
+def _row(figures: SpendFigures) -> dict[str, Any]:
+    return {
+        "calls": figures.calls,
+        "errors": figures.errors,
+        "tokens": dict(figures.tokens),
+        "unpriced_calls": figures.unpriced_calls,
+        "cost_usd": _cost(figures.nano_usd, figures.unpriced_calls),
+    }
+
+
+def _cost(nano: int, unpriced: int) -> float | None:
+    """Dollars; null where no call has a price, which is not the same as nothing."""
+    return None if unpriced and not nano else nano / DOLLAR
+
+
+def _projected(nano: float | None) -> float | None:
+    return None if nano is None else round(nano / DOLLAR, 6)
+
+
+def _unknown() -> dict[str, Any]:
+    return {
+        "calls": None,
+        "errors": None,
+        "tokens": None,
+        "unpriced_calls": None,
+        "cost_usd": dict.fromkeys(("today", "last_7_days", "month", "projected_month")),
+        "models": [],
+    }
