@@ -6,16 +6,17 @@ package which counted something else.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from time import perf_counter_ns
 from typing import Any
 from uuid import uuid4
 
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from benchmarks.apps import Case
 from benchmarks.driving import metrics_page
@@ -72,6 +73,7 @@ def contenders() -> tuple[Contender, ...]:
         Contender("bare", "the bare app", _bare, around=True),
         Contender("again", "the bare app, once more (the noise)", _bare, around=True),
         Contender("empty", "an empty wrapper", _empty, around=True),
+        Contender("least", "a wrapper that keeps status and duration", _least, around=True),
         Contender("monitor", "**Monitor**, all defaults", _monitor, around=True),
         Contender(
             "instrumentator",
@@ -114,6 +116,31 @@ class _Empty:
 
 def _empty(case: Case) -> Mounted:
     return Mounted(_Empty(case.build()))
+
+
+class _Least:
+    """The least that knows a request's status and duration: it counts nothing, and labels none."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.kept: deque[tuple[int, int]] = deque(maxlen=256)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status = 0
+
+        def passing(message: Message) -> Awaitable[None]:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            return send(message)
+
+        start = perf_counter_ns()
+        await self.app(scope, receive, passing)
+        self.kept.append((status, perf_counter_ns() - start))
+
+
+def _least(case: Case) -> Mounted:
+    return Mounted(_Least(case.build()))
 
 
 def _monitor(case: Case) -> Mounted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +15,19 @@ STARTUP_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back to one request; `raised` is the exception that left the app, if one did."""
+    """What came back to one request; `raised` is the exception that left the app, if one did.
+
+    The body stays in the pieces that it was sent in: a server does not put them together either.
+    """
 
     status: int
-    body: bytes
+    pieces: Sequence[bytes]
     raised: Exception | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+        return b"".join(self.pieces)
 
 
 def http_scope(path: str) -> dict[str, Any]:
@@ -66,15 +74,20 @@ async def get(app: ASGIApp, path: str) -> Answer:
     except Exception as error:  # the peer under test may fail: that is a finding, not our end
         raised = error
     status = next((m["status"] for m in sent if m["type"] == "http.response.start"), 0)
-    return Answer(status, b"".join(m.get("body", b"") for m in sent), raised)
+    return Answer(status, [m["body"] for m in sent if "body" in m], raised)
+
+
+async def metrics_pieces(app: ASGIApp) -> Sequence[bytes]:
+    """What `GET /metrics` sends; anything but 200 ends the run."""
+    answer = await get(app, "/metrics")
+    if answer.status != 200:
+        raise SystemExit(f"GET /metrics answered {answer.status}: {answer.raised or answer.body!r}")
+    return answer.pieces
 
 
 async def metrics_page(app: ASGIApp) -> bytes:
     """The body of `GET /metrics`; anything but 200 ends the run."""
-    answer = await get(app, "/metrics")
-    if answer.status != 200:
-        raise SystemExit(f"GET /metrics answered {answer.status}: {answer.raised or answer.body!r}")
-    return answer.body
+    return b"".join(await metrics_pieces(app))
 
 
 @asynccontextmanager

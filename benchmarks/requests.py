@@ -133,7 +133,7 @@ def cell(key: str, outcomes: Mapping[str, Outcome]) -> str:
     base, ours = outcomes[BASE].seconds, outcomes.get(OURS)
     added = outcome.seconds - base
     text = f"{added * 1e6:+.2f}"
-    if ours is None or ours.seconds <= base or key in {OURS, "again", "empty"}:
+    if ours is None or ours.seconds <= base or key in {OURS, "again", "empty", "least"}:
         return text
     return f"{text} ({added / (ours.seconds - base):.0f}x)"
 
@@ -152,7 +152,7 @@ async def run(plan: Plan) -> str:
     results = []
     for case in plan.cases:
         outcomes = await measure(case, plan)
-        for key in {BASE, "again", "empty", OURS} & outcomes.keys():
+        for key in {BASE, "again", "empty", "least", OURS} & outcomes.keys():
             if outcomes[key].wrong:
                 raise SystemExit(f"{key} on {case.title}: {outcomes[key].wrong}")
         results.append(outcomes)

@@ -32,7 +32,7 @@ from prometheus_client import (
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
-from benchmarks.driving import metrics_page, started
+from benchmarks.driving import metrics_pieces, started
 from benchmarks.options import forget_settings, new_parser, positive, positives
 from benchmarks.table import conditions, markdown, publish
 from holistic_asgi_monitor import Monitor, Settings
@@ -57,7 +57,9 @@ HEAD = (
     "(idle loop)",
 )
 
-Page = Callable[[], Awaitable[bytes]]
+Page = Callable[[], Awaitable[Sequence[bytes]]]
+"""Makes a page, in the pieces that are handed to the server."""
+
 Numbers = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -104,8 +106,8 @@ def monitor_side(monitor: Monitor) -> Side:
     def count(endpoint: str, seconds: float) -> None:
         monitor.track_request("GET", endpoint, 200, seconds)
 
-    async def page() -> bytes:
-        return await metrics_page(monitor)
+    async def page() -> Sequence[bytes]:
+        return await metrics_pieces(monitor)
 
     return Side(count, page)
 
@@ -124,8 +126,8 @@ def client_side(registry: CollectorRegistry, bounds: Sequence[float]) -> Side:
         total.labels("GET", endpoint, "200").inc()
         duration.labels("GET", endpoint).observe(seconds)
 
-    async def page() -> bytes:
-        return generate_latest(registry)
+    async def page() -> Sequence[bytes]:
+        return (generate_latest(registry),)
 
     return Side(count, page)
 
@@ -221,7 +223,7 @@ async def measure(count: int, scrapes: int) -> Scrape:
     async with started(monitor):
         ours = monitor_side(monitor)
         ours.count(labels[0], FIRST_SECONDS)
-        theirs = client_side(registry, bounds_of(await ours.page()))
+        theirs = client_side(registry, bounds_of(b"".join(await ours.page())))
         theirs.count(labels[0], FIRST_SECONDS)
         traffic = Traffic(labels, (ours, theirs))
         traffic.round()
@@ -236,19 +238,19 @@ async def measure(count: int, scrapes: int) -> Scrape:
 async def _measure_sides(
     ours: Side, theirs: Side, registry: CollectorRegistry, traffic: Traffic, scrapes: int
 ) -> Scrape:
-    async def threaded() -> bytes:
-        return await asyncio.to_thread(generate_latest, registry)
+    async def threaded() -> Sequence[bytes]:
+        return (await asyncio.to_thread(generate_latest, registry),)
 
-    async def idle() -> bytes:
+    async def idle() -> Sequence[bytes]:
         await asyncio.sleep(IDLE_SECONDS)
-        return b""
+        return ()
 
     stalls = [
         await stall(page, scrapes, traffic.round)
         for page in (ours.page, theirs.page, threaded, idle)
     ]
-    page = await ours.page()
-    demand_same(numbers(page), numbers(await theirs.page()))
+    page = b"".join(await ours.page())
+    demand_same(numbers(page), numbers(b"".join(await theirs.page())))
     return Scrape(
         endpoints=traffic.endpoints,
         size=len(page),

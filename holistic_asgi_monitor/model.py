@@ -210,7 +210,8 @@ class Alert:
 
     `key` names the incident (for a check, the check's name) and stays the same from the alarm to
     the all-clear. `reason` says why it is sent now: `fire`, `escalate`, `ease`, `remind`, `clear`,
-    `was_down`, `flapping` or `notice`. Times are UTC; `ended_at` is None while it lasts.
+    `was_down`, `flapping`, `notice` or `bulletin` (told once by the whole service). Times are UTC;
+    `ended_at` is None while it lasts.
     """
 
     key: str

@@ -38,7 +38,8 @@ class Monitor:
     `settings` default to the environment's, `checks` and `notifiers` to those it names,
     `registry` to an own one that is served together with prometheus_client's default one.
     `user_id` and `route` are asked with the scope after the app has run: who made the request,
-    and under which name it counts.
+    and under which name it counts. Without `user_id` it is the user whom Starlette's
+    authentication has found.
 
     What the app sends, receives and raises stays the same. An attribute that Monitor lacks is
     the app's.
@@ -136,8 +137,8 @@ class Monitor:
                 scope.pop(MARK, None)
                 if token is not None:
                     Current.request.reset(token)
-            if way.user_id is not None:
-                way.note_user(way.user_id, scope)
+            if "user" in scope or way.user_id is not None:
+                way.note_user(exchange)
 
     async def _aside(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what is not a request to count: lifespan, WebSockets, what is observed already."""
@@ -324,8 +325,8 @@ async def _serve_websocket(way: RequestPath, scope: Scope, receive: Receive, sen
     finally:
         Current.request.reset(token)
         scope.pop(MARK, None)
-        if way.user_id is not None:
-            way.note_user(way.user_id, scope)
+        if "user" in scope or way.user_id is not None:
+            way.note_user(exchange)
 
 
 def _sign_requests_on_the_stack() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -17,11 +19,17 @@ from starlette.types import ASGIApp, Scope
 
 from holistic_asgi_monitor import checks as check_room
 from holistic_asgi_monitor._version import __version__
+from holistic_asgi_monitor.alerts.bulletins import Bulletins
+from holistic_asgi_monitor.alerts.chronicle import Chronicle
 from holistic_asgi_monitor.alerts.heartbeat import Heartbeat
-from holistic_asgi_monitor.alerts.keeping import HistoryShelf, Keeper
+from holistic_asgi_monitor.alerts.leases import leadership
 from holistic_asgi_monitor.alerts.lookout import Lookout
 from holistic_asgi_monitor.alerts.maintenance import Maintenance
 from holistic_asgi_monitor.alerts.outbox import Outbox
+from holistic_asgi_monitor.alerts.spending import SpendWatch
+from holistic_asgi_monitor.alerts.summaries import Summaries
+from holistic_asgi_monitor.alerts.voice import Scope as VoiceScope
+from holistic_asgi_monitor.alerts.voice import Voice, local_keys
 from holistic_asgi_monitor.checks.environment import checks_from_environment
 from holistic_asgi_monitor.checks.function import FunctionCheck
 from holistic_asgi_monitor.checks.lag import LoopLag
@@ -40,10 +48,13 @@ from holistic_asgi_monitor.metrics.windows import WINDOWS, Windows
 from holistic_asgi_monitor.model import Check, ConfigurationError, Notifier, Severity
 from holistic_asgi_monitor.notifiers.environment import notifiers_from_environment
 from holistic_asgi_monitor.settings import Settings
-from holistic_asgi_monitor.usage.activity import Activity
+from holistic_asgi_monitor.usage.activity import Activity, Remembered
+from holistic_asgi_monitor.usage.audience import Audience
+from holistic_asgi_monitor.usage.calendar import zone_of
 from holistic_asgi_monitor.usage.openai import OpenAITracking
 from holistic_asgi_monitor.usage.openai_call import Call, Usage
 from holistic_asgi_monitor.usage.openai_news import News
+from holistic_asgi_monitor.usage.spending import Account, Spending
 from holistic_asgi_monitor.usage.tracking import Current, Tracker
 from holistic_asgi_monitor.watch import Watch
 from holistic_asgi_monitor.web.endpoints import Endpoints, Sources
@@ -52,8 +63,10 @@ from holistic_asgi_monitor.web.lifespan import Lifespan
 from holistic_asgi_monitor.web.orders import Orders
 from holistic_asgi_monitor.web.requests import Exchange, RequestPath, UserId
 from holistic_asgi_monitor.web.routes import Routes
+from holistic_asgi_monitor.web.spend import SpendStats
 from holistic_asgi_monitor.web.stats import Identity, Statistics
 from holistic_asgi_monitor.web.trend import Trend, Trends
+from holistic_asgi_monitor.web.visitors import signed_in
 
 __all__ = ("Parts",)
 
@@ -126,12 +139,39 @@ class Parts:
             instance=settings.instance,
             flush_seconds=settings.flush_seconds,
             spare=lambda: spare_store(settings),
+            keyed_users=self.activity.keyed,
         )
         self.tracker.listeners.append(partial(_note_spend, self.recorder.ledger))
         self.tracker.feature_listeners.append(self.recorder.ledger.note_feature)
-        self.activity.listeners.append(self.recorder.ledger.note_user)
+        self._build_audience()
         self.history = Recorded(self.recorder)
         self.trends = Trends(self.history.read, lambda: self.recorder.now)
+        self._build_spending()
+
+    def _build_spending(self) -> None:
+        """Spend is read from history, or where there is none from what memory knows."""
+        read, watched = self.history.read, self._watched
+        if isinstance(self.recorder.store, Off):
+            account = Account(lambda: self.recorder.now)
+            self.tracker.listeners.append(partial(_note_spend, account.ledger))
+            read, watched = account.read, lambda: True
+        zone = zone_of(self.settings.timezone)
+        self.spending = Spending(read, lambda: self.recorder.now, zone)
+        self.spend_stats = SpendStats(self.spending, watched)
+
+    def _build_audience(self) -> None:
+        """Users go where they are counted: into history, or where there is none into memory."""
+        off = isinstance(self.recorder.store, Off)
+        ledger = self.recorder.ledger
+        remembered = Remembered(time.monotonic, ledger.drop_user) if off else None
+        note = ledger.note_user if remembered is None else remembered.note
+        self.activity.listeners.append(note)
+        self.audience = Audience(
+            self.recorder,
+            uses=self._feature_uses,
+            watched=self._watched,
+            remembered=remembered,
+        )
 
     def _build_checks(self, checks: Sequence[Check] | None) -> None:
         self.traffic = Traffic(self._traffic_window, self.settings)
@@ -155,8 +195,33 @@ class Parts:
         chosen = notifiers_from_environment(settings) if notifiers is None else list(notifiers)
         self.notifiers = tuple(chosen)
         self.outbox = Outbox(
-            chosen, self.settings, secrets=self.runner.secrets, outcome=self._count_alert
+            chosen,
+            self.settings,
+            secrets=self.runner.secrets,
+            outcome=self._count_alert,
+            voice=Voice(local_keys([self.system.name])),
         )
+        keeper, leader = leadership(settings, self.recorder, self.outbox)
+        self.bulletins = Bulletins(self.recorder, self.outbox)
+        self.chronicle = Chronicle(
+            self.recorder, self.outbox, reminders=self.outbox.longest_reminder
+        )
+        self.summaries = Summaries(
+            settings,
+            self.recorder,
+            self.bulletins,
+            self.chronicle,
+            attached=self._openai_attached,
+        )
+        self.errands: list[Callable[[], Awaitable[None]]] = [
+            self.bulletins.tend,
+            self.chronicle.write,
+            self.summaries,
+        ]
+        self.errands.append(self.audience.refresh)
+        spend_watch = SpendWatch(settings, self.spending, self.recorder, self.bulletins)
+        self.tracker.listeners.append(spend_watch.note)
+        self.errands.append(spend_watch)
         self.lookout = Lookout(
             settings,
             self.catalogue.series,
@@ -176,8 +241,10 @@ class Parts:
             lag_check=self.system.name,
             recorder=self.recorder,
             lookout=self.lookout,
-            keeper=Keeper(self.outbox, HistoryShelf(self.recorder, settings.instance)),
+            keeper=keeper,
+            leader=leader,
             heartbeat=self._heartbeat(),
+            errands=self.errands,
         )
         self.outbox.look = self.watch.hasten
         asked = [check for check in self.checks if isinstance(check, check_room.OpenAI)]
@@ -205,10 +272,12 @@ class Parts:
             report=self.watch.last_report,
             system=self._system,
             database=self._database,
-            users=self._users,
+            audience=self.audience.now,
+            openai=self._openai_figures,
             failures=lambda: list(self.paths.failures),
             alerts=self._alerts,
             trend=self._trend,
+            summary=self._summary,
         )
         self._read_gauges()
         self.catalogue.app_info.set(
@@ -239,6 +308,10 @@ class Parts:
         way.endpoints, way.own = self.endpoints, self.endpoints.paths
         way.tracker = self.tracker
         way.note_user, way.user_id = self.note_user, user_id
+        if user_id is not None:
+            _refuse_coroutine_function(user_id)
+            # Where users are asked for, requests carry themselves from the first one on.
+            way.company.asked = way.company.noting = True
         return way
 
     async def run(self) -> None:
@@ -284,10 +357,11 @@ class Parts:
         """A window of maintenance that has not begun yet."""
         return Maintenance(self.outbox.quiet_times, reason, minutes)
 
-    def note_user(self, user_id: UserId, scope: Scope) -> None:
-        """Ask who made a request, and count the user; never raises."""
+    def note_user(self, exchange: Exchange) -> None:
+        """Find out who made a request, and count the user; never raises."""
         try:
-            self.activity.seen(user_id(scope), time.monotonic())
+            asked = self.paths.user_id or signed_in
+            self.tracker.found_user(exchange, asked(exchange.scope))
         except Exception:
             # The callable is the user's: whatever is wrong with it, the request is served.
             self.paths.fault("user_id")
@@ -301,7 +375,7 @@ class Parts:
         families.active_connections.read = self._active_connections
         families.openai_attached.read = lambda: self.openai is not None and self.openai.attached
         families.active_users.read = lambda: {
-            (window,): float(users) for window, users in self._users().items()
+            (window,): float(users) for window, users in self.audience.last.users.items()
         }
         tally = self.recorder.tally
         families.history_flush_seconds.read = lambda: tally.flush_seconds
@@ -310,6 +384,11 @@ class Parts:
         families.notifier_up.read = lambda: {
             (name,): float(self.outbox.up(name)) for name in self.outbox.names
         }
+        families.leader.read = self._leads
+
+    def _leads(self) -> Mapping[tuple[str, ...], float]:
+        now = time.monotonic()
+        return {(scope.value,): float(self.outbox.voice.has(scope, now)) for scope in VoiceScope}
 
     def _warn_of_hidden_routes(self) -> None:
         """Say which routes of the app ours stand before, where the app shows them."""
@@ -340,10 +419,23 @@ class Parts:
                     ", ".join(self.runner.names),
                 )
 
-    def _users(self) -> Mapping[str, int]:
-        return self.activity.counts(time.monotonic())
+    def _feature_uses(self) -> Mapping[str, int]:
+        """How often each feature was used since the start."""
+        uses = list(self.catalogue.feature_uses.values.items())
+        return {feature: int(count) for (feature,), count in uses}
 
-    def _traffic_window(self) -> TrafficWindow:
+    async def _openai_figures(self) -> Mapping[str, Any]:
+        """What was called and what it cost, with the calls that have ended unnoticed until now."""
+        if self.openai is not None:
+            self.openai.settle()
+        return await self.spend_stats.as_dict()
+
+    def _watched(self) -> bool:
+        """Whether somebody watches, who will close what is opened."""
+        return self.watch.running or self.paths.lifespan.serving
+
+    async def _traffic_window(self) -> TrafficWindow:
+        await self.catalogue.series.fold_in_pieces()
         window = self.windows.window(TRAFFIC_SECONDS, time.monotonic())
         return TrafficWindow(
             count=window.count,
@@ -388,10 +480,17 @@ class Parts:
         failed = sum(count for (_, status), count in calls if status in _OPENAI_FAILURES)
         return int(failed), int(sum(count for _, count in calls))
 
+    def _openai_attached(self) -> bool | None:
+        """Whether calls of OpenAI are seen; None where the app has not imported its package."""
+        if "openai" not in sys.modules:
+            return None
+        return self.openai is not None and self.openai.attached
+
     async def _page(self, *args: Any, **options: Any) -> Page:
         """The page, with the calls that have ended unnoticed until now."""
         if self.openai is not None:
             self.openai.settle()
+        await self.audience.now(features=False)
         return await self.exposition.page(*args, **options)
 
     def _endpoint(self, exchange: Exchange) -> str:
@@ -407,9 +506,10 @@ class Parts:
         self.catalogue.alerts.inc(severity.value, outcome)
 
     async def _trend(self) -> Trend | None:
-        # Where nobody watches, nobody would close what this opens.
-        watched = self.watch.running or self.paths.lifespan.serving
-        return await self.trends.now() if watched else None
+        return await self.trends.now() if self._watched() else None
+
+    async def _summary(self) -> Mapping[str, Any]:
+        return await self.summaries.last(ask=self._watched())
 
     def _refresh(self) -> None:
         self._note_system()
@@ -460,6 +560,14 @@ def _note_spend(ledger: Ledger, call: Call) -> None:
         endpoint=call.endpoint,
         feature=call.feature,
     )
+
+
+def _refuse_coroutine_function(user_id: UserId) -> None:
+    if inspect.iscoroutinefunction(user_id):
+        raise ConfigurationError(
+            "user_id is given a coroutine function; allowed is a function that is called with the "
+            "scope and returns the user's id, or None"
+        )
 
 
 def _ratio(percent: float | None) -> float | None:

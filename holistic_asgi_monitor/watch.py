@@ -9,17 +9,17 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import anyio
-import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from holistic_asgi_monitor.alerts.heartbeat import Heartbeat
 from holistic_asgi_monitor.alerts.incidents import Observation
 from holistic_asgi_monitor.alerts.keeping import Keeper
+from holistic_asgi_monitor.alerts.leading import Leader
 from holistic_asgi_monitor.alerts.lookout import Lookout
 from holistic_asgi_monitor.alerts.outbox import Outbox
 from holistic_asgi_monitor.alerts.rules import TRAFFIC
@@ -40,10 +40,11 @@ _logger = logging.getLogger("holistic_asgi_monitor")
 SAMPLE_SECONDS = 5.0
 RECORD_SECONDS = 1.0
 LOOK_OUT_SECONDS = 1.0
+LEAD_SECONDS = 1.0
 LAG_PROBE_SECONDS = 0.25
+ERRAND_SECONDS = 60.0
 STALE_INTERVALS = 3
 SLOW_SECONDS = 1.0
-FOLDED_AT_ONCE = 100
 JITTER = 0.1
 _GAUGE = {
     Status.HEALTHY: 0,
@@ -62,8 +63,10 @@ class Watch:
     `lookout` adds what live traffic shows, and may have a round started before its time. `clock`
     gives monotonic seconds, `jitter` a share of the interval by which a check comes earlier or
     later, so that replicas do not all knock at once. Before the first round `keeper` brings back
-    what a process before knew of alerts; `heartbeat` is told of each. `run` is the task; `report`
-    answers at any time, and runs a round itself where there is none to show.
+    what a process before knew of alerts, or `leader` does where several processes have one voice;
+    `heartbeat` is told of each. Each of `errands` is called
+    about once a minute, whatever becomes of the others. `run` is the task; `report` answers at any
+    time, and runs a round itself where there is none to show.
     """
 
     def __init__(
@@ -80,7 +83,9 @@ class Watch:
         recorder: Recorder,
         lookout: Lookout,
         keeper: Keeper,
+        leader: Leader | None = None,
         heartbeat: Heartbeat | None = None,
+        errands: Sequence[Callable[[], Awaitable[None]]] = (),
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] | None = None,
     ) -> None:
@@ -95,7 +100,9 @@ class Watch:
         self._recorder = recorder
         self._lookout = lookout
         self._keeper = keeper
+        self._leader = leader
         self._heartbeat = heartbeat
+        self._errands = errands
         self._clock = clock
         self._jitter = _dice if jitter is None else jitter
         self.watchdog = Watchdog(clock=clock)
@@ -117,7 +124,7 @@ class Watch:
     async def run(self) -> None:
         """Watch until cancelled; whatever ends the rounds but that, they are begun again."""
         try:
-            await self._keeper.restore()
+            await (self._keeper.restore() if self._leader is None else self._leader.begin())
             while True:
                 try:
                     await self._live()
@@ -128,6 +135,8 @@ class Watch:
                 await anyio.sleep(self._settings.recheck_seconds)
         finally:
             await self._keeper.close()
+            if self._leader is not None:
+                await self._leader.close()
             await self._runner.aclose()
 
     async def _live(self) -> None:
@@ -145,6 +154,10 @@ class Watch:
                 group.start_soon(self._forever, self._sample, SAMPLE_SECONDS)
                 group.start_soon(self._forever, self._record, RECORD_SECONDS)
                 group.start_soon(self._forever, self._look_out, LOOK_OUT_SECONDS)
+                if self._leader is not None:
+                    group.start_soon(self._forever, self._leader.step, LEAD_SECONDS)
+                for errand in self._errands:
+                    group.start_soon(self._forever, errand, ERRAND_SECONDS)
                 await self._forever(self._next_round, 0.0)
         finally:
             self.watchdog.stop()
@@ -261,9 +274,7 @@ class Watch:
 
     async def _sample(self) -> None:
         self._refresh()
-        for number, _ in enumerate(self._catalogue.series.one_by_one()):
-            if number % FOLDED_AT_ONCE == 0:
-                await anyio.lowlevel.checkpoint()
+        await self._catalogue.series.fold_in_pieces()
         await self._windows.sample(self._clock())
         await self._lookout.sample(self._clock())
 

@@ -50,8 +50,13 @@ COSTLY = (
     *("below_its_cap", "given_back_to_the_disk", "log_of_the_file_stays_short"),
     *("tests/benchmarks/", "tests/servers/", "tests/usage/"),
     *("tests/history/test_history_postgres", "tests/history/test_sqlite_processes.py"),
+    "tests/history/test_users_processes.py",
     *("tests/alerts/test_incident_properties.py", "tests/alerts/test_memory.py"),
     *("tests/alerts/test_restart_processes.py", "tests/alerts/test_slack_cases.py"),
+    *("tests/alerts/test_spending_processes.py", "test_four_replicas_on_one_postgresql"),
+    *("tests/alerts/test_takeover_properties.py", "tests/workers/test_one_voice.py"),
+    *("tests/workers/test_postgres_lease.py", "tests/workers/test_redis_lease.py"),
+    *("tests/alerts/test_daily_summaries.py", "tests/alerts/test_summaries_processes.py"),
     *("tests/checks/test_http_check.py", "tests/checks/test_openai_check.py"),
     *("tests/checks/test_postgres", "tests/checks/test_redis", "tests/checks/test_dsn.py"),
     *(

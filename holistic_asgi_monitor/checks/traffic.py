@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from holistic_asgi_monitor.checks.options import Options
@@ -88,7 +88,7 @@ class Traffic(Options):
 
     def __init__(
         self,
-        read: Callable[[], TrafficWindow],
+        read: Callable[[], Awaitable[TrafficWindow]],
         settings: Settings,
         *,
         name: str = "traffic",
@@ -106,7 +106,7 @@ class Traffic(Options):
     async def __call__(self) -> CheckResult:
         """Judge the last five minutes."""
         return judge_traffic(
-            self._read(),
+            await self._read(),
             error_rate_percent=self._settings.error_rate_percent,
             response_time_ms=self._settings.response_time_ms,
             minimum_requests=self._settings.minimum_requests,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from holistic_asgi_monitor.metrics.families import (
+    FEATURES_LIMIT,
     Counter,
     Durations,
     Family,
@@ -97,6 +98,7 @@ class Catalogue:
             "call_duration_seconds", "Time decorated functions took.", "name"
         )
         self.feature_uses = self._counter("feature_uses", "Uses of a feature.", "feature")
+        self.feature_uses.limit = FEATURES_LIMIT
         self.active_users = self._gauge(
             "active_users", "Distinct users of the last 1, 7 and 30 days.", "window"
         )
@@ -151,6 +153,9 @@ class Catalogue:
         self.notifier_up = self._gauge(
             "monitor_notifier_up", "Whether the last delivery of a notifier worked.", "notifier"
         )
+        self.leader = self._gauge(
+            "monitor_leader", "Whether this process tells of alerts, by scope.", "scope"
+        )
         self._history()
         self.overflowed = self._gauge(
             "monitor_series_cap_reached",
@@ -169,7 +174,7 @@ class Catalogue:
             "monitor_history_failures", "Writes of history, or its upkeep, that failed."
         )
         self.history_dropped = self._counter(
-            "monitor_history_dropped", "Rows of history that could not be kept."
+            "monitor_history_dropped", "Rows of history, and users, that could not be kept."
         )
         self.history_pending = self._gauge(
             "monitor_history_pending", "Batches of history that are still to be written."

@@ -211,9 +211,9 @@ class Exposition:
         parts: list[bytes] = []
         size = 0
         since = time.perf_counter()
-        for text in self._blocks(openmetrics=openmetrics, names=names):
-            parts.append(text)
-            size += len(text)
+        for some in self._batches(openmetrics=openmetrics, names=names):
+            parts += some
+            size += sum(map(len, some))
             if size >= PIECE_BYTES:
                 yield b"".join(parts)
                 parts, size = [], 0
@@ -222,14 +222,15 @@ class Exposition:
                 since = time.perf_counter()
         yield b"".join(parts)
 
-    def _blocks(self, *, openmetrics: bool, names: Collection[str]) -> Iterator[bytes]:
+    def _batches(self, *, openmetrics: bool, names: Collection[str]) -> Iterator[Sequence[bytes]]:
         for family in self._catalogue:
             try:
                 if not names:
-                    yield family.head(openmetrics=openmetrics)
-                    yield from family.blocks()
+                    yield (family.head(openmetrics=openmetrics),)
+                    yield from family.batches()
                 else:
-                    yield from _chosen(family, names, openmetrics=openmetrics)
+                    for block in _chosen(family, names, openmetrics=openmetrics):
+                        yield (block,)
             except Exception as error:
                 # One family that cannot be written must not cost the page.
                 self._catalogue.faults.inc("exposition")

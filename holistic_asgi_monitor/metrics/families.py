@@ -12,7 +12,7 @@ import logging
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 
 from prometheus_client import Metric
@@ -21,7 +21,7 @@ from holistic_asgi_monitor.metrics.latency import Bounds, Cells
 from holistic_asgi_monitor.metrics.series import OTHER, OVERFLOW, Endpoint, RequestSeries
 from holistic_asgi_monitor.metrics.text import help_text, label_text, number, safe_label
 
-__all__ = ("Counter", "Durations", "Family", "Gauge", "Histogram", "Requests")
+__all__ = ("FEATURES_LIMIT", "Counter", "Durations", "Family", "Gauge", "Histogram", "Requests")
 
 _logger = logging.getLogger("holistic_asgi_monitor")
 
@@ -29,7 +29,7 @@ Labels = tuple[str, ...]
 Pairs = list[tuple[str, str]]
 Sample = tuple[str, Pairs, float]
 
-SERIES_LIMIT = 1000
+SERIES_LIMIT, FEATURES_LIMIT = 1000, 200
 TOGETHER = 16
 _NANO = 1e9
 
@@ -46,6 +46,7 @@ class Family(ABC):
         self.text = text
         self.labels = labels
         self._constant = list(constant.items())
+        self._heads: dict[bool, bytes] = {}
 
     @property
     def exposed_names(self) -> list[str]:
@@ -54,8 +55,12 @@ class Family(ABC):
 
     def head(self, *, openmetrics: bool) -> bytes:
         """The HELP and TYPE lines."""
-        name = self.name if openmetrics else self.exposed_names[0]
-        return f"# HELP {name} {help_text(self.text)}\n# TYPE {name} {self.kind}\n".encode()
+        head = self._heads.get(openmetrics)
+        if head is None:
+            name = self.name if openmetrics else self.exposed_names[0]
+            text = f"# HELP {name} {help_text(self.text)}\n# TYPE {name} {self.kind}\n"
+            head = self._heads[openmetrics] = text.encode()
+        return head
 
     def metric(self) -> Metric:
         """The family as prometheus_client's own type, with all its samples."""
@@ -75,6 +80,11 @@ class Family(ABC):
     def blocks(self) -> Iterator[bytes]:
         """The sample lines, in blocks small enough to yield between them."""
 
+    def batches(self) -> Iterator[Sequence[bytes]]:
+        """The blocks, as many at a time as are written before anybody looks at the clock."""
+        for block in self.blocks():
+            yield (block,)
+
     @abstractmethod
     def samples(self) -> Iterator[Sample]:
         """The samples: suffix, labels, value."""
@@ -89,6 +99,7 @@ class _Scalar(Family):
         self, name: str, text: str, labels: Labels = (), *, constant: Mapping[str, str]
     ) -> None:
         super().__init__(name, text, labels, constant=constant)
+        self.limit = SERIES_LIMIT
         self.values: dict[Labels, float] = {}
         self._prefixes: dict[Labels, bytes] = {}
         self._lock = threading.Lock()
@@ -111,14 +122,14 @@ class _Scalar(Family):
         if labels in self.values:
             return labels
         safe = tuple(safe_label(value) for value in labels)
-        if safe in self.values or len(self.values) < SERIES_LIMIT:
+        if safe in self.values or len(self.values) < self.limit:
             return safe
         if not self._warned:
             self._warned = True
             _logger.warning(
                 "%s has reached %d series: further ones are counted together as %s.",
                 self.name,
-                SERIES_LIMIT,
+                self.limit,
                 OVERFLOW,
             )
         return (OVERFLOW,) * len(labels)
@@ -141,14 +152,18 @@ class Counter(_Scalar):
         """The one sample's name."""
         return [f"{self.name}_total"]
 
-    def inc(self, *labels: str, by: float = 1.0) -> None:
-        """Add `by`, a finite number from 0 on, to the series of these label values."""
+    def inc(self, *labels: str, by: float = 1.0) -> Labels:
+        """Add `by`, a finite number from 0 on, to the series of these label values.
+
+        The answer is the series that counted it: its labels are safe, and may be the overflow's.
+        """
         if not 0 <= by < math.inf:
             message = f"{self.name}_total cannot grow by {by}"
             raise ValueError(message)
         with self._lock:
             series = self.admit(labels)
             self.values[series] = self.values.get(series, 0.0) + by
+        return series
 
 
 Reading = float | Mapping[Labels, float] | None
@@ -255,8 +270,8 @@ class _Distribution(Family):
     def _prepare(self, labels: Labels) -> bytes:
         prefixes = [self._prefix("_bucket", labels, ("le", le)) for le in self._bounds_text()]
         prefixes.append(self._prefix("_count", labels))
-        lines = [b"%b%%d.0\n" % prefix.replace(b"%", b"%%") for prefix in prefixes]
-        total = self._prefix("_sum", labels).replace(b"%", b"%%")
+        lines = [b"%b%%d.0\n" % _literal(prefix) for prefix in prefixes]
+        total = _literal(self._prefix("_sum", labels))
         return b"".join([*lines, b"%b%%r\n" % total])
 
 
@@ -304,6 +319,22 @@ class Histogram(_Distribution):
         return self.cells.setdefault(safe, self.bounds.cells())
 
 
+class _Written:
+    """What the last page had of one endpoint: its lines, and the requests that they counted.
+
+    `template` takes the numbers; `cells` are the counters that they are read from, where it is
+    not the same ones for every endpoint. An object of its own, and no tuple, since thousands of
+    new ones on each page would call the garbage collector while the page is written.
+    """
+
+    __slots__ = ("cells", "count", "template", "text")
+
+    def __init__(self) -> None:
+        self.count = -1
+        self.template = self.text = b""
+        self.cells: list[Cells] = []
+
+
 def _status_text(status: int) -> str:
     return str(status) if 100 <= status <= 999 else OTHER
 
@@ -320,8 +351,7 @@ class Requests(_Scalar):
     ) -> None:
         super().__init__(name, text, ("method", "endpoint", "status"), constant=constant)
         self._series = series
-        self._written: dict[tuple[str, str], tuple[int, bytes]] = {}
-        self._lines: dict[tuple[str, str], list[tuple[bytes, Cells]]] = {}
+        self._written: dict[Endpoint, _Written] = {}
 
     @property
     def exposed_names(self) -> list[str]:
@@ -329,29 +359,35 @@ class Requests(_Scalar):
         return [f"{self.name}_total"]
 
     def blocks(self) -> Iterator[bytes]:
-        """The lines, some endpoints at a time; those of before where nothing was counted since."""
-        return _joined(map(self._lines_of, self._series.one_by_one()))
+        """The lines of each endpoint; those of before where nothing was counted since."""
+        return map(self._lines_of, self._series.folded())
 
-    def _lines_of(self, entry: tuple[tuple[str, str], Endpoint]) -> bytes:
-        key, found = entry
+    def batches(self) -> Iterator[Sequence[bytes]]:
+        """The lines of some endpoints at a time."""
+        return _together(self.blocks())
+
+    def _lines_of(self, found: Endpoint) -> bytes:
+        written = self._written.get(found) or self._written.setdefault(found, _Written())
         count = found.total[0]
-        written = self._written.get(key)
-        if written is None or written[0] != count or not count:
-            written = self._written[key] = count, self._write(key, found)
-        return written[1]
+        if written.count != count or not count:
+            if len(written.cells) != len(found.statuses):
+                self._prepare(found, written)
+            written.text = written.template % tuple([cell[0] for cell in written.cells])
+            written.count = count
+        return written.text
 
-    def _write(self, key: tuple[str, str], found: Endpoint) -> bytes:
-        lines = self._lines.get(key, ())
-        if len(lines) != len(found.statuses):
-            lines = self._lines[key] = [
-                (self._prefix(self.suffix, (*key, _status_text(status))), cell)
-                for status, cell in list(found.statuses.items())
-            ]
-        return b"".join([b"%b%d.0\n" % (prefix, cell[0]) for prefix, cell in lines])
+    def _prepare(self, found: Endpoint, written: _Written) -> None:
+        statuses = list(found.statuses.items())
+        prefixes = [
+            self._prefix(self.suffix, (found.method, found.endpoint, _status_text(status)))
+            for status, _ in statuses
+        ]
+        written.cells = [cell for _, cell in statuses]
+        written.template = b"".join([b"%b%%d.0\n" % _literal(prefix) for prefix in prefixes])
 
     def samples(self) -> Iterator[Sample]:
         """The samples of all endpoints."""
-        for _, found in self._series.one_by_one():
+        for found in self._series.folded():
             for labels, count in _statuses(found):
                 yield self.suffix, self.pairs(labels), float(count)
 
@@ -373,24 +409,31 @@ class Durations(_Distribution):
             name, text, ("method", "endpoint"), constant=constant, bounds=series.bounds
         )
         self._series = series
-        self._written: dict[Labels, tuple[int, bytes]] = {}
+        self._written: dict[Endpoint, _Written] = {}
 
     def blocks(self) -> Iterator[bytes]:
-        """The lines, some endpoints at a time; those of before where nothing was counted since."""
-        return _joined(map(self._lines_of, self._series.one_by_one()))
+        """The lines of each endpoint; those of before where nothing was counted since."""
+        return map(self._lines_of, self._series.folded())
 
-    def _lines_of(self, entry: tuple[tuple[str, str], Endpoint]) -> bytes:
-        labels, found = entry
+    def batches(self) -> Iterator[Sequence[bytes]]:
+        """The lines of some endpoints at a time."""
+        return _together(self.blocks())
+
+    def _lines_of(self, found: Endpoint) -> bytes:
+        written = self._written.get(found) or self._written.setdefault(found, _Written())
         count = found.total[0]
-        written = self._written.get(labels)
-        if written is None or written[0] != count:
-            text = self.block(labels, list(accumulate(found.buckets)), _total(found))
-            written = self._written[labels] = count, text
-        return written[1]
+        if written.count != count:
+            if not written.template:
+                written.template = self._prepare((found.method, found.endpoint))
+            counts = [*accumulate(found.buckets)]
+            written.text = written.template % (*counts, counts[-1], _total(found) / _NANO)
+            written.count = count
+        return written.text
 
     def samples(self) -> Iterator[Sample]:
         """The samples of all endpoints."""
-        for labels, found in self._series.one_by_one():
+        for found in self._series.folded():
+            labels = found.method, found.endpoint
             yield from self.series(labels, list(accumulate(found.buckets)), _total(found))
 
 
@@ -398,8 +441,11 @@ def _total(found: Endpoint) -> int:
     return found.latency[-1] + (0 if found.streamed is None else found.streamed[-1])
 
 
-def _joined(texts: Iterable[bytes]) -> Iterator[bytes]:
-    """The texts, several at a time: between blocks the page looks at the clock, which costs."""
-    waiting = iter(texts)
-    while some := list(islice(waiting, TOGETHER)):
-        yield b"".join(some)
+def _together(texts: Iterator[bytes]) -> Iterator[Sequence[bytes]]:
+    while some := list(islice(texts, TOGETHER)):
+        yield some
+
+
+def _literal(prefix: bytes) -> bytes:
+    """A text as it stands in a template."""
+    return prefix.replace(b"%", b"%%")

@@ -16,7 +16,10 @@ import re
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
+
+import anyio.lowlevel
 
 from holistic_asgi_monitor.metrics.latency import Bounds, Cells
 from holistic_asgi_monitor.metrics.slowest import Slowest
@@ -41,6 +44,7 @@ UNMATCHED = "_unmatched"
 OVERFLOW = "_overflow"
 PENDING_LENGTH = 256
 PAIRS = 4
+FOLDED_AT_ONCE = 50
 
 
 class Target:
@@ -167,7 +171,8 @@ class RequestSeries:
     @property
     def in_progress(self) -> int:
         """Requests whose last byte has not left yet."""
-        pending = sum(len(target.pending) for target in list(self._targets.values()))
+        waiting = map(attrgetter("pending"), list(self._targets.values()))
+        pending = sum(map(len, waiting))
         return max(0, self.started - self._ended - pending)
 
     @property
@@ -215,21 +220,16 @@ class RequestSeries:
             # Other threads may append meanwhile: only what has been read is removed.
             size = len(pending)
             if size == 1:
-                durations = [pending.pop()]
-                self._count_one(target, durations[0])
-            else:
+                self._count_one(target, pending.pop())
+            elif size:
                 durations = sorted(pending[:size])
                 del pending[:size]
-                target.cells[-1] += sum(durations)
                 self._count_stretches(target, durations)
-            slowest = self.slowest if target.signed > 0 else self.slowest_streamed
-            if durations and durations[-1] > slowest.floor:
-                self._note_slow(slowest, target, durations)
             self._ended += size
             target.count[0] += size
             target.total[0] += size
 
-    def _note_slow(self, slowest: Slowest, target: Target, durations: list[int]) -> None:
+    def _note_slow(self, slowest: Slowest, target: Target, durations: Sequence[int]) -> None:
         """Note the sorted durations above the floor, which rises meanwhile."""
         if target.whole is self._sunk:
             return
@@ -245,11 +245,15 @@ class RequestSeries:
         target.cells[-1] += duration
         target.buckets[self.bounds.bucket[index]] += 1
         target.whole[index] += 1
+        slowest = self.slowest if target.signed > 0 else self.slowest_streamed
+        if duration > slowest.floor:
+            self._note_slow(slowest, target, (duration,))
 
     def _count_stretches(self, target: Target, durations: list[int]) -> None:
         """Count sorted durations, each stretch that falls into one cell at once."""
         upper, bucket = self.bounds.upper, self.bounds.bucket
         cells, buckets, whole = target.cells, target.buckets, target.whole
+        cells[-1] += sum(durations)
         start, size = 0, len(durations)
         while start < size:
             index = bisect_left(upper, durations[start])
@@ -259,14 +263,28 @@ class RequestSeries:
             buckets[bucket[index]] += count
             whole[index] += count
             start = end
+        slowest = self.slowest if target.signed > 0 else self.slowest_streamed
+        if durations[-1] > slowest.floor:
+            self._note_slow(slowest, target, durations)
 
     def one_by_one(self) -> Iterator[tuple[tuple[str, str], Endpoint]]:
+        """Every endpoint with its key, folded just before it is given."""
+        for found in self.folded():
+            yield (found.method, found.endpoint), found
+
+    def folded(self) -> Iterator[Endpoint]:
         """Every endpoint, folded just before it is given: who yields in between stalls nobody."""
-        for key, found in list(self._endpoints.items()):
+        for found in list(self._endpoints.values()):
             for target in found.targets:
                 if target.pending:
                     self.fold_in(target)
-            yield key, found
+            yield found
+
+    async def fold_in_pieces(self) -> None:
+        """Fold whatever is pending; others run in between, so that little is left to fold then."""
+        for number, _ in enumerate(self.folded()):
+            if number % FOLDED_AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
 
     def find(self, method: str, endpoint: str | None) -> Endpoint:
         """The numbers of a method and an endpoint; `None` means that no route took the request.

@@ -18,7 +18,7 @@ from holistic_asgi_monitor.notifiers.addresses import Address, refuse_wrong_time
 from holistic_asgi_monitor.notifiers.errors import DeliveryError
 from holistic_asgi_monitor.notifiers.posting import Poster
 from holistic_asgi_monitor.notifiers.values import encoded
-from holistic_asgi_monitor.notifiers.wording import clean
+from holistic_asgi_monitor.notifiers.wording import clean, paragraphs
 
 __all__ = ("Alertmanager", "entries")
 
@@ -161,10 +161,11 @@ def _labels(alert: Alert) -> dict[str, str]:
 
 
 def _annotations(alert: Alert) -> dict[str, str]:
+    long = "\n\n".join("\n".join(lines) for lines in paragraphs(alert))
     lines = [clean(alert.summary), *_details(alert.details)]
     annotations = {
         "summary": _cut(alert.title, ANNOTATION_LIMIT),
-        "description": "\n".join(filter(None, lines))[:ANNOTATION_LIMIT],
+        "description": (long or "\n".join(filter(None, lines)))[:ANNOTATION_LIMIT],
         "runbook_url": _cut(alert.runbook_url or "", ANNOTATION_LIMIT),
         "dashboard": _cut(alert.dashboard_url or "", ANNOTATION_LIMIT),
     }

@@ -2,7 +2,8 @@
 
 What is broken stands first and in the notification; then what was seen, since when, what it means;
 then where, and where to look. Everything is escaped once, and then cut within Slack's limits, for
-over a limit Slack refuses the whole message.
+over a limit Slack refuses the whole message. A message of several paragraphs, as a summary of the
+day, has a section for each, under a head in bold.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, TypeGuard
 
 from holistic_asgi_monitor.model import Alert, AlertState, Severity
-from holistic_asgi_monitor.notifiers.wording import clean, how_long, origin
+from holistic_asgi_monitor.notifiers.wording import clean, how_long, origin, paragraphs
 
 __all__ = ("escaped", "message", "shortened")
 
@@ -33,6 +34,8 @@ BRIEF_LIMIT = 120
 LINK_LIMIT = 1000
 DETAILS_ROOM = 1250
 MOST_LINES = 5
+LINE_LIMIT = 500
+MOST_PARAGRAPHS = 20
 # Slack says nowhere how long all blocks may be together, and refuses 11,000 characters of text.
 ROOM = 7000
 BRIEF_ROOM = 3000
@@ -118,10 +121,19 @@ def _notification(alerts: Sequence[Alert]) -> str:
     first, *others = alerts
     mark, place = _mark(first), _place(first)
     if not others:
-        said = ". ".join(filter(None, (_title(first), clean(first.summary))))
+        said = ". ".join(filter(None, (_title(first), _gist(first))))
     else:
         said = f"{_tally(alerts)}: {'; '.join(map(_title, alerts))}"
     return escaped(f"{mark} {place}{said}", NOTIFICATION_LIMIT)
+
+
+def _gist(alert: Alert) -> str:
+    """The summary; of one of several paragraphs the first that has a head."""
+    long = paragraphs(alert)
+    if not long:
+        return clean(alert.summary)
+    head, *lines = next((each for each in long if len(each) > 1), long[0])
+    return f"{head}: {'; '.join(lines)}" if lines else head
 
 
 def _counts(alerts: Sequence[Alert]) -> str:
@@ -136,21 +148,22 @@ def _tally(alerts: Sequence[Alert]) -> str:
 def _told(ordered: Sequence[Alert], now: datetime) -> list[str]:
     """What is said of the alerts: of the first ones all, of more of them a line, then how many."""
     several = len(ordered) > 1
-    full, room = [_full(ordered[0], now, placed=not several)], ROOM
+    full, room, told = _full(ordered[0], now, placed=not several), ROOM, 1
     for alert in ordered[1:FULL_ALERTS]:
-        text = _full(alert, now, placed=False)
-        if _cost(full) + len(text) + BLOCK_COST > room - BRIEF_ROOM:
+        texts = _full(alert, now, placed=False)
+        if _cost([*full, *texts]) > room - BRIEF_ROOM:
             break
-        full.append(text)
+        full += texts
+        told += 1
     room -= _cost(full)
     lines: list[str] = []
-    for alert in ordered[len(full) :][:BRIEF_ALERTS]:
+    for alert in ordered[told:][:BRIEF_ALERTS]:
         line = _brief(alert)
         room -= len(line) + 1
         if room < BLOCK_COST:
             break
         lines.append(line)
-    left = len(ordered) - len(full) - len(lines)
+    left = len(ordered) - told - len(lines)
     return [*full, *_packed(lines), *([f"and {left} more"] if left else [])]
 
 
@@ -158,14 +171,45 @@ def _cost(texts: Sequence[str]) -> int:
     return sum(len(text) + BLOCK_COST for text in texts)
 
 
-def _full(alert: Alert, now: datetime, *, placed: bool) -> str:
+def _full(alert: Alert, now: datetime, *, placed: bool) -> list[str]:
+    """All that is said of an alert: one text, or for a long message one for each paragraph."""
     place = _place(alert) if placed else ""
     lines = [f"{_mark(alert)} *{escaped(place + _title(alert), TITLE_LIMIT)}*"]
+    long = paragraphs(alert)
+    if long:
+        return list(_long(lines[0], long))
     if alert.summary:
         lines.append(escaped(alert.summary, SUMMARY_LIMIT))
     lines.append(escaped(_when(alert, now), DETAIL_LIMIT))
     lines += _details(alert)
-    return "\n".join(filter(None, lines))
+    return ["\n".join(filter(None, lines))]
+
+
+def _long(title: str, long: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The title with what stands alone below it, then each paragraph, as many as there is room."""
+    room = ROOM - len(title)
+    first = [escaped(line, LINE_LIMIT) for line in long[0]]
+    texts = [["\n".join([title, *first])]] if len(long[0]) == 1 else [[title], _paragraph(long[0])]
+    texts += [_paragraph(lines) for lines in long[1:MOST_PARAGRAPHS]]
+    for lines in texts:
+        text = _within("\n".join(lines))
+        room -= len(text) + BLOCK_COST
+        if room < 0:
+            yield "and more, for which there is no room"
+            return
+        yield text
+
+
+def _paragraph(lines: Sequence[str]) -> list[str]:
+    head, *others = (escaped(line, LINE_LIMIT) for line in lines)
+    return [f"*{head}*", *others] if others else [head]
+
+
+def _within(text: str) -> str:
+    """The text, without the last lines where it is longer than a section may be."""
+    while len(text) > SECTION_LIMIT:
+        text = text.rpartition("\n")[0]
+    return text
 
 
 def _brief(alert: Alert) -> str:

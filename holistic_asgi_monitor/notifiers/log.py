@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from holistic_asgi_monitor.model import Alert, AlertState, Severity
-from holistic_asgi_monitor.notifiers.wording import clean, how_long, origin, state_word
+from holistic_asgi_monitor.notifiers.wording import clean, how_long, origin, paragraphs, state_word
 
 __all__ = ("Log",)
 
@@ -42,8 +42,14 @@ class Log:
 def _line(alert: Alert) -> str:
     where = origin(alert)
     head = f"{state_word(alert)} {where}" if where else state_word(alert)
-    texts = [alert.title, alert.summary, *_details(alert)]
+    long = [_paragraph(lines) for lines in paragraphs(alert)]
+    texts = [alert.title, *(long or [alert.summary, *_details(alert)])]
     return clean(f"{head}: {'; '.join(filter(None, texts))}{_lasted(alert)}")
+
+
+def _paragraph(lines: Sequence[str]) -> str:
+    head, *others = lines
+    return f"{head}: {'; '.join(others)}" if others else head
 
 
 def _details(alert: Alert) -> list[str]:

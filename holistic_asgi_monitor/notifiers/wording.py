@@ -7,7 +7,7 @@ from datetime import datetime
 
 from holistic_asgi_monitor.model import Alert, AlertState
 
-__all__ = ("clean", "how_long", "origin", "state_word")
+__all__ = ("clean", "how_long", "origin", "paragraphs", "state_word")
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 # Controls, halves of surrogate pairs, and the marks with which a text turns its direction.
@@ -20,6 +20,20 @@ _SPACE = re.compile(r"\s+")
 def clean(text: object) -> str:
     """The text on one line, without what a reader cannot see and a display obeys."""
     return _UNWANTED.sub("", _SPACE.sub(" ", str(text))).strip()
+
+
+def paragraphs(alert: Alert) -> list[list[str]]:
+    """The lines of each paragraph of a message that has several; none for any other alert.
+
+    The first line of a paragraph of more than one is its head. Such a text says all that the
+    details do, which are for machines then.
+    """
+    if alert.state is not AlertState.NOTICE:
+        return []
+    found = [each.splitlines() for each in alert.summary.split("\n\n")]
+    cleaned = [[line for line in map(clean, lines) if line] for lines in found]
+    some = [lines for lines in cleaned if lines]
+    return some if len(some) > 1 else []
 
 
 def state_word(alert: Alert) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -22,6 +23,7 @@ from holistic_asgi_monitor.web.access import Access, Area, Verdict
 from holistic_asgi_monitor.web.documents import in_pieces, written
 from holistic_asgi_monitor.web.history.asking import WrongParameterError, asked, parameters_of
 from holistic_asgi_monitor.web.history.curve import Curve, Source, as_csv, as_json, curve
+from holistic_asgi_monitor.web.leaving import unless_left
 from holistic_asgi_monitor.web.orders import (
     ClientGoneError,
     Orders,
@@ -88,11 +90,13 @@ class Sources:
 class _Route:
     """One of our paths: what it falls under, and what answers.
 
-    One with an `order` takes POST, and gives what came of the JSON object that was sent.
+    What may take `long` is left off where the client leaves. One with an `order` takes POST, and
+    gives what came of the JSON object that was sent.
     """
 
     area: Area
     respond: Callable[[Scope, Verdict], Awaitable[Answer]] | None = None
+    long: bool = False
     order: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
 
@@ -114,7 +118,7 @@ class Endpoints:
             self._add(settings.metrics_path, Area.METRICS, self._metrics)
         if settings.prefix:
             self._add(f"{settings.prefix}/stats", Area.PRIVATE, self._stats)
-            self._add(f"{settings.prefix}/history", Area.PRIVATE, self._history)
+            self._add(f"{settings.prefix}/history", Area.PRIVATE, self._history, long=True)
             self._add(f"{settings.prefix}/alerts", Area.PRIVATE, self._alerts)
             self._add_order(f"{settings.prefix}/maintenance", sources.orders.maintenance)
             self._add_order(f"{settings.prefix}/silence", sources.orders.silence)
@@ -149,6 +153,8 @@ class Endpoints:
             if route.order is not None:
                 return await _carried_out(route.order, scope, receive)
             assert route.respond is not None
+            if route.long:
+                return await unless_left(partial(route.respond, scope, verdict), receive)
             return await route.respond(scope, verdict)
         except ClientGoneError:
             raise
@@ -165,9 +171,14 @@ class Endpoints:
             self._add(f"{path}/ready", Area.STATUS, self._ready)
 
     def _add(
-        self, path: str, area: Area, respond: Callable[[Scope, Verdict], Awaitable[Answer]]
+        self,
+        path: str,
+        area: Area,
+        respond: Callable[[Scope, Verdict], Awaitable[Answer]],
+        *,
+        long: bool = False,
     ) -> None:
-        self.paths[path] = self.paths[f"{path}/"] = _Route(area, respond)
+        self.paths[path] = self.paths[f"{path}/"] = _Route(area, respond, long)
 
     def _add_order(
         self, path: str, order: Callable[[Mapping[str, Any]], Mapping[str, Any]]

@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from holistic_asgi_monitor.failures import described, own_place
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.series import METHODS, PENDING_LENGTH, Target
-from holistic_asgi_monitor.usage.tracking import Company, Tracker
+from holistic_asgi_monitor.usage.tracking import Company, Tracker, Visit
 from holistic_asgi_monitor.web.endpoints import Endpoints
 from holistic_asgi_monitor.web.lifespan import Lifespan
 from holistic_asgi_monitor.web.routes import Routes
@@ -190,7 +190,7 @@ class RequestPath:
 
     tracker: Tracker
     user_id: UserId | None
-    note_user: Callable[[UserId, Scope], None]
+    note_user: Callable[[Exchange], None]
 
     def __init__(self, catalogue: Catalogue, routes: Routes) -> None:
         self.catalogue = catalogue
@@ -276,7 +276,7 @@ class Exchange:
     Whoever makes one fills in its slots: a constructor would cost as much as all the counting.
     `start` is the time of arrival in nanoseconds, negative while trailers are to come, and 0 once
     the request has been counted; `status` is 0 before the response, and negative once there is
-    more than one body message.
+    more than one body message. `visit` is set where somebody tells of the user or a feature.
     """
 
     __slots__ = (
@@ -289,6 +289,7 @@ class Exchange:
         "server_send",
         "start",
         "status",
+        "visit",
     )
 
     gone: bool
@@ -300,6 +301,7 @@ class Exchange:
     server_send: Send
     start: int
     status: int
+    visit: Visit
 
     async def receive(self) -> Message:
         """Pass a message on to the application; notes that the client left."""

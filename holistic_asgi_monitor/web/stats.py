@@ -14,13 +14,13 @@ from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.slowest import SLOWEST_KEPT, Slow
 from holistic_asgi_monitor.metrics.windows import WINDOWS, EndpointDay, Window, Windows
 from holistic_asgi_monitor.model import Report
+from holistic_asgi_monitor.usage.audience import Crowd
 from holistic_asgi_monitor.web.requests import Failure
 from holistic_asgi_monitor.web.trend import Trend
 
 __all__ = ("Identity", "Statistics")
 
 _QUANTILES = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
-_AT_ONCE = 50
 _OF_ALERTS = ("open", "recent", "maintenance")
 
 
@@ -62,16 +62,19 @@ class Statistics:
     report: Callable[[], Report | None]
     system: Callable[[], Mapping[str, Any]]
     database: Callable[[], Mapping[str, int] | None]
-    users: Callable[[], Mapping[str, int]]
+    audience: Callable[[], Awaitable[Crowd]]
+    openai: Callable[[], Awaitable[Mapping[str, Any]]]
     failures: Callable[[], list[Failure]]
     alerts: Callable[[], Mapping[str, Any]]
     trend: Callable[[], Awaitable[Trend | None]]
+    summary: Callable[[], Awaitable[Mapping[str, Any]]]
 
     async def as_dict(self) -> dict[str, Any]:
         """The statistics as JSON values; yields to the loop while it adds up endpoints."""
         now = self.clock()
         report = self.report()
         trend = await self.trend()
+        audience = await self.audience()
         return self.identity.as_dict() | {
             "uptime_seconds": round(now - self.started, 3),
             "health": report.as_dict() if report else None,
@@ -79,19 +82,18 @@ class Statistics:
             "trend": trend.as_dict() if trend else None,
             "system": dict(self.system()),
             "database": self.database(),
-            "users": dict(self.users()),
-            "features": self._features(),
+            "openai": dict(await self.openai()),
+            "users": dict(audience.users),
+            "features": [feature.as_dict() for feature in audience.features],
             "errors": [failure.as_dict() for failure in reversed(self.failures())],
             "slow_requests": self._slow_requests(now),
             "alerts": {name: self.alerts()[name] for name in _OF_ALERTS},
+            "summary": dict(await self.summary()),
         }
 
     async def _requests(self, now: float, trend: Trend | None) -> dict[str, Any]:
         series = self.catalogue.series
-        for number, _ in enumerate(series.one_by_one()):
-            # What follows folds all endpoints at once, and finds little left to fold.
-            if number % _AT_ONCE == 0:
-                await anyio.lowlevel.checkpoint()
+        await series.fold_in_pieces()
         windows = {}
         for name, span in WINDOWS.items():
             windows[name] = _window(self.windows.window(span, now))
@@ -112,10 +114,6 @@ class Statistics:
         streamed = series.slowest_streamed.of_last_day()[: SLOWEST_KEPT - len(plain)]
         wall = datetime.now(UTC)
         return [_slow(each, wall, now) for each in nlargest(SLOWEST_KEPT, [*plain, *streamed])]
-
-    def _features(self) -> list[dict[str, Any]]:
-        uses = sorted(self.catalogue.feature_uses.values.items(), key=lambda item: -item[1])
-        return [{"feature": labels[0], "uses": int(count)} for labels, count in uses]
 
 
 def _quantiles(window: Window) -> dict[str, float | None]:

@@ -127,7 +127,11 @@ def test_every_window_has_a_judgement_that_only_worsens_with_errors_and_latency(
 async def test_the_check_reads_the_window_anew_and_takes_thresholds_from_the_settings() -> None:
     windows = iter([TrafficWindow(10, 0, 10, 1.0), TrafficWindow(10, 3, 10, 1.0)])
     settings = Settings(error_rate_percent=20.0, minimum_requests=10)
-    check: Check = Traffic(lambda: next(windows), settings)
+
+    async def read() -> TrafficWindow:
+        return next(windows)
+
+    check: Check = Traffic(read, settings)
 
     assert check.name == "traffic"
     assert not check.required

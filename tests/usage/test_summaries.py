@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,7 +158,7 @@ def test_a_day_without_calls_after_one_with_them_cost_nothing():
 def test_no_name_makes_a_paragraph_of_its_own(kind, line_end):
     """A feature is named by the app, and often by what a client has sent."""
     name = f"export{line_end}OpenAI spend{line_end}$0.00"
-    named_so = {name: replace(served(50, 20), total=round(DOLLAR))}
+    named_so: Any = {name: replace(served(50, 20), total=round(DOLLAR))}
     paid = {"gpt-4o": calls(50, 1)} if kind == "spend_by_feature" else {}
     facts = replace(EMPTY, now=replace(Stretch(DAY, spend=paid), **{kind: named_so}))
     text = text_of(facts)
