@@ -245,6 +245,36 @@ def test_an_id_becomes_a_hash_of_the_same_length(user):
     assert keyed.hashed(user) == Activity("secret").hashed(user) != Activity("other").hashed(user)
 
 
-@pytest.mark.parametrize("user", [None, ""])
+class Thing:
+    """Its text is its address in memory."""
+
+
+async def a_coroutine():
+    return "ada"
+
+
+class Failing:
+    def __str__(self):
+        raise RuntimeError("ada@example.org")
+
+
+def test_what_is_another_with_each_request_is_no_id():
+    coroutine = a_coroutine()
+    for user in (Thing(), Thing, object(), coroutine):
+        with pytest.raises(TypeError, match="no id of a user"):
+            Activity().hashed(user)
+    coroutine.close()
+
+
+def test_bytes_and_the_text_they_are_of_are_one_user():
+    assert Activity().hashed(b"ada") == Activity().hashed("ada")
+    assert Activity().hashed((1, "ada")) == Activity().hashed((1, "ada")) is not None
+
+
+def test_a_key_may_have_any_bytes():
+    assert Activity("key \udcff").hashed("ada") != Activity("key").hashed("ada")
+
+
+@pytest.mark.parametrize("user", [None, "", b"", False, True])
 def test_nobody_is_no_user(user):
     assert Activity().hashed(user) is None

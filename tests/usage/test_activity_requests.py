@@ -7,6 +7,10 @@ import uuid
 import anyio
 import anyio.to_thread
 import pytest
+from django.utils.functional import SimpleLazyObject
+from sqlalchemy import String, create_engine, event
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.pool import StaticPool
 from starlette.applications import Starlette
 from starlette.authentication import (
     AuthCredentials,
@@ -279,6 +283,47 @@ class Undecided:
 
 
 UUID = uuid.UUID(int=5)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Row(Base):
+    """A user of the database, with a session that would ask for what is not loaded."""
+
+    __tablename__ = "users"
+    username: Mapped[str] = mapped_column(String, primary_key=True)
+    is_authenticated = True
+
+
+def test_a_lazy_user_of_django_is_not_evaluated():
+    """Which would ask a database, in the middle of the event loop."""
+    asked = []
+
+    def user():
+        asked.append(1)
+        return SimpleUser("ada")
+
+    assert signed_in(http_scope("/", user=SimpleLazyObject(user))) is None
+    assert asked == []
+
+
+def test_no_attribute_is_fetched_from_a_database():
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    Base.metadata.create_all(engine)
+    asked = []
+    with Session(engine) as session:
+        ada = Row(username="ada")
+        session.add(ada)
+        session.flush()
+        loaded = signed_in(http_scope("/", user=ada))
+        session.commit()
+        event.listen(engine, "before_cursor_execute", lambda *args: asked.append(args))
+        expired = signed_in(http_scope("/", user=ada))
+    engine.dispose()
+
+    assert (loaded, expired, asked) == ("ada", None, [])
 
 
 @pytest.mark.parametrize(
