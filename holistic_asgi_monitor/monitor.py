@@ -137,7 +137,9 @@ class Monitor:
                 scope.pop(MARK, None)
                 if token is not None:
                     Current.request.reset(token)
-            if "user" in scope or way.user_id is not None:
+                if way.user_id is not None or "user" in scope:
+                    way.note_user(exchange)
+            elif "user" in scope:
                 way.note_user(exchange)
 
     async def _aside(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -141,7 +141,6 @@ class Parts:
             spare=lambda: spare_store(settings),
             keyed_users=self.activity.keyed,
         )
-        self.tracker.listeners.append(partial(_note_spend, self.recorder.ledger))
         self.tracker.feature_listeners.append(self.recorder.ledger.note_feature)
         self._build_audience()
         self.history = Recorded(self.recorder)
@@ -150,11 +149,11 @@ class Parts:
 
     def _build_spending(self) -> None:
         """Spend is read from history, or where there is none from what memory knows."""
-        read, watched = self.history.read, self._watched
+        ledger, read, watched = self.recorder.ledger, self.history.read, self._watched
         if isinstance(self.recorder.store, Off):
             account = Account(lambda: self.recorder.now)
-            self.tracker.listeners.append(partial(_note_spend, account.ledger))
-            read, watched = account.read, lambda: True
+            ledger, read, watched = account.ledger, account.read, lambda: True
+        self.tracker.listeners.append(partial(_note_spend, ledger))
         zone = zone_of(self.settings.timezone)
         self.spending = Spending(read, lambda: self.recorder.now, zone)
         self.spend_stats = SpendStats(self.spending, watched)
@@ -165,7 +164,8 @@ class Parts:
         ledger = self.recorder.ledger
         remembered = Remembered(time.monotonic, ledger.drop_user) if off else None
         note = ledger.note_user if remembered is None else remembered.note
-        self.activity.listeners.append(note)
+        if self.settings.enabled:
+            self.activity.listeners.append(note)
         self.audience = Audience(
             self.recorder,
             uses=self._feature_uses,
@@ -201,7 +201,7 @@ class Parts:
             outcome=self._count_alert,
             voice=Voice(local_keys([self.system.name])),
         )
-        keeper, leader = leadership(settings, self.recorder, self.outbox)
+        keeper, leader = leadership(settings, self.recorder, self.outbox, lambda: self.runner.names)
         self.bulletins = Bulletins(self.recorder, self.outbox)
         self.chronicle = Chronicle(
             self.recorder, self.outbox, reminders=self.outbox.longest_reminder
@@ -556,7 +556,12 @@ def _note_spend(ledger: Ledger, call: Call) -> None:
         str(call.model),
         status=call.status,
         nano_usd=None if cost is None else round(cost * 1_000_000_000),
-        tokens={kind: getattr(usage, kind) for kind in ("input", "output", "cached", "reasoning")},
+        tokens={
+            "input": usage.input,
+            "output": usage.output,
+            "cached": usage.cached,
+            "reasoning": usage.reasoning,
+        },
         endpoint=call.endpoint,
         feature=call.feature,
     )

@@ -98,6 +98,7 @@ class Watch:
         self._lag = lag
         self._lag_check = lag_check
         self._recorder = recorder
+        self._counted = (0, 0)
         self._lookout = lookout
         self._keeper = keeper
         self._leader = leader
@@ -300,9 +301,10 @@ class Watch:
         return observations
 
     async def _record(self) -> None:
-        tally = self._recorder.tally
-        failures, dropped = tally.failures, tally.dropped
         await self._recorder.step()
+        # Also what happened between the steps: whoever asks first opens the store.
+        tally, (failures, dropped) = self._recorder.tally, self._counted
+        self._counted = tally.failures, tally.dropped
         self._catalogue.history_failures.inc(by=tally.failures - failures)
         self._catalogue.history_dropped.inc(by=tally.dropped - dropped)
 

@@ -221,6 +221,9 @@ class Bulletins:
             return
         if each.delivered:
             await self._note(name)
+        elif self._recorder.now - each.alert.started_at.timestamp() > LOOK_BACK_SECONDS:
+            # Nobody has taken it for days: nobody would take it over either, and no claim is left.
+            self._let_go(name, each)
         elif each.claimed is not None and each.claimed < self._stretch:
             await self._renew(name, each, each.claimed)
 

@@ -216,6 +216,8 @@ class Incidents:
         self.revision = 0
         self.refused = 0
         """How many observations were left out because too many keys are in trouble."""
+        self.has_let_go = False
+        """Whether what was told is no longer known here, since another process tells."""
         self.recent: deque[tuple[str, Incident]] = deque(maxlen=RECENT_INCIDENTS)
         """The last incidents that ended, newest last, with their keys."""
         self._conditions: dict[str, Condition] = {}
@@ -329,6 +331,7 @@ class Incidents:
         for key, above in list(snapshot.parents.items())[:MAX_KEYS]:
             if mine(key):
                 self._parents.setdefault(key, above)
+        self.has_let_go = False
         self.revision += 1
 
     @property
@@ -409,12 +412,14 @@ class Incidents:
         is kept as if nobody knew of it, since the other process may die before it tells.
         """
         for key, condition in self._conditions.items():
-            if self.voice.speaks(key, now):
+            # Who has only not asked in time may well be the one that still tells.
+            if not self.voice.is_left(key):
                 continue
             is_old = condition.open is None and now - condition.changed > self.voice.linger
             for told in self._told.values():
-                before = told.get(key, _UNTOLD).serial
-                told[key] = Told(serial=condition.serial if is_old else before)
+                before = told.get(key, _UNTOLD)
+                self.has_let_go |= before.belief is not Belief.CALM
+                told[key] = Told(serial=condition.serial if is_old else before.serial)
 
     def _kept_back(self, before: Mapping[str, Condition], now: float) -> Iterator[Severity]:
         for key, old in before.items():

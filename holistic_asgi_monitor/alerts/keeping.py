@@ -98,6 +98,7 @@ class Keeper:
         self._saved = 0
         self._pause = FIRST_PAUSE
         self._followed: dict[Scope, str] = {}
+        self._taken: dict[Scope, str] = {}
 
     async def restore(self) -> None:
         """Bring back what a process before has saved; only once, and it never raises."""
@@ -108,7 +109,9 @@ class Keeper:
     async def take(self, scope: Scope) -> None:
         """Go on from what was saved for `scope`, by whoever told until now; never raises.
 
-        What this process has saved itself, and nobody after it, changes nothing.
+        What this process has saved or taken itself, and nobody has saved after it, changes
+        nothing, unless what it told has been let go of meanwhile. Where nothing is there, what
+        was read last counts.
         """
         if scope not in self._shelves:
             return
@@ -161,7 +164,7 @@ class Keeper:
             self._fall_back(scope, f"it could not be read ({described(error)})")
         else:
             self._note_followed(scope, text)
-            self._use(scope, text)
+            self._use(scope, self._followed.get(scope) if text is None else text)
 
     def _note_followed(self, scope: Scope, text: str | None) -> None:
         if text is not None and len(text) <= LONGEST_CHARACTERS:
@@ -187,10 +190,16 @@ class Keeper:
 
     def _go_on_from(self, scope: Scope, text: str) -> None:
         values = _values(text)
-        if values.get("writer") == self._writer:
+        is_own = values.get("writer") == self._writer
+        is_known = is_own or self._taken.get(scope) == text
+        if is_known and not self._outbox.has_let_go:
             return
+        self._taken[scope] = text
         moments = Moments(self._clock(), self._wall())
         memory = read(values, moments)
+        if is_own:
+            # Only what was told has been let go of: messages and windows are still here.
+            memory = memory.of(lambda _: True)
         if scope is Scope.HOST:
             self._outbox.restore(memory, now=moments.now)
         else:
@@ -219,7 +228,9 @@ class Keeper:
 
     async def _put(self, scope: Scope, memory: Memory, moments: Moments) -> None:
         values = {**written(memory, moments), "writer": self._writer}
-        await self._shelves[scope].save(json.dumps(values, separators=(",", ":"), default=str))
+        text = json.dumps(values, separators=(",", ":"), default=str)
+        await self._shelves[scope].save(text)
+        self._note_followed(scope, text)
 
     def _failed(self, error: Exception) -> None:
         if not self._failing:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time as clocks
-from collections.abc import Callable
-from typing import Protocol
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, Protocol
 
 import anyio
 
@@ -30,7 +32,9 @@ HOST_SECONDS = 5.0
 """How long a process that cannot ask for the lock leaves the voice to the last one that had it."""
 
 INTERVALS = 3
-SHORTEST_SECONDS, LONGEST_SECONDS = 3.0, 90.0
+SHORTEST_SECONDS, LONGEST_SECONDS = 3.0, 30.0
+STANDBY_SECONDS = 5.0
+"""How often at least a host that stands by asks whether the lease has ended."""
 
 
 def lease_seconds(interval: float) -> float:
@@ -51,11 +55,25 @@ class Lease(Protocol):
 
 
 class HostLease:
-    """The lock on a file of this host, asked for in a thread."""
+    """The lock on one of the files `paths` of this host, asked for in a thread.
 
-    def __init__(self, lease: FileLease) -> None:
-        self._lease = lease
+    All of a process have it once one of them has: they are as they would be alone.
+    """
+
+    _living: ClassVar[list[weakref.ref[FileLease]]] = []
+
+    def __init__(self, paths: Callable[[], Sequence[Path]]) -> None:
+        self._lease = FileLease(paths, kin=self._kin)
+        gone = [each for each in self._living if each() is None]
+        for each in gone:
+            self._living.remove(each)
+        self._living.append(weakref.ref(self._lease))
         self._desk = Desk("holistic-asgi-monitor voice")
+
+    @classmethod
+    def _kin(cls) -> list[FileLease]:
+        found = [each() for each in cls._living.copy()]
+        return [lease for lease in found if lease is not None]
 
     @property
     def name(self) -> str:
@@ -112,9 +130,10 @@ class Leader:
     """Gives `outbox` its voice, and takes it away, by the leases of `host` and of `service`.
 
     `begin` is to be called before the first round, `step` about once a second, `close` when all
-    is saved. The lease of the service is asked for by who leads its host, about once in `interval`
-    seconds; without one each host has a voice of its own. `orders` are looked after besides.
-    Nothing here raises. `clock` gives monotonic seconds.
+    is saved. The lease of the service is asked for by who leads its host, three times while it
+    holds, which goes by `interval`, the seconds between rounds; without one each host has a
+    voice of its own. `orders` are looked after besides. Nothing here raises. `clock` gives
+    monotonic seconds.
     """
 
     def __init__(
@@ -138,12 +157,12 @@ class Leader:
         self._pause = lease / INTERVALS
         self._clock = clock
         self._claims = {Scope.HOST: Claim(HOST_SECONDS), Scope.SERVICE: Claim(lease)}
-        self._asked = -math.inf
+        self._asked = self._followed = -math.inf
         self._has_asked = False
         self._unsure: set[Scope] = set()
         self._said = "all"
         self._voice.linger = HOST_SECONDS if service is None else lease
-        self._fall_silent(Scope.HOST, Scope.SERVICE)
+        self._rest()
 
     async def begin(self) -> None:
         """Take what is free, and go on from what is remembered; within moments."""
@@ -162,34 +181,48 @@ class Leader:
         began = self._clock()
         until = await self._until(Scope.HOST, self._host)
         if until == -math.inf:
-            self._fall_silent(Scope.HOST, Scope.SERVICE)
+            self._leave(Scope.HOST, Scope.HOST, Scope.SERVICE)
+            self._asked = -math.inf
             return
         until = began + STALE_SECONDS
         await self._speak(Scope.HOST, until)
         if self._service is None:
             await self._speak(Scope.SERVICE, until)
-        elif self._clock() - self._asked >= self._pause:
+        elif self._clock() - self._asked >= self._patience():
             began = self._clock()
             await self._step_service(self._service)
             self._asked = began
 
     async def close(self) -> None:
         """Fall silent, and let others take what is ours, at once."""
-        self._fall_silent(Scope.HOST, Scope.SERVICE)
+        self._rest()
         with anyio.move_on_after(FAREWELL_SECONDS, shield=True):
             if self._service is not None and self._has_asked:
-                await self._release(self._service)
+                # The lease is the host's: who no longer leads that has nothing to give back.
+                leads = self._claims[Scope.HOST].ours
+                await self._release(self._service, self._host.name if leads else "")
         with anyio.move_on_after(FAREWELL_SECONDS, shield=True):
-            await self._release(self._host)
+            await self._release(self._host, "")
 
     async def _step_service(self, service: Lease) -> None:
         self._has_asked = True
         until = await self._until(Scope.SERVICE, service)
         if until == -math.inf:
-            self._fall_silent(Scope.SERVICE)
-            await self._keeper.follow(Scope.SERVICE)
+            self._leave(Scope.SERVICE, Scope.SERVICE)
+            await self._follow()
         else:
             await self._speak(Scope.SERVICE, until)
+
+    async def _follow(self) -> None:
+        now = self._clock()
+        if now - self._followed >= self._pause:
+            self._followed = now
+            await self._keeper.follow(Scope.SERVICE)
+
+    def _patience(self) -> float:
+        """How long not to ask again whose the lease of the service is."""
+        leads = self._claims[Scope.SERVICE].ours
+        return self._pause if leads else min(self._pause, STANDBY_SECONDS)
 
     async def _until(self, scope: Scope, lease: HostLease | Lease) -> float:
         began = self._clock()
@@ -220,6 +253,16 @@ class Leader:
         self._voice.give(scope, until)
         self._outbox.go_on()
 
+    def _leave(self, asked: Scope, *scopes: Scope) -> None:
+        """Fall silent, unless the answer was only too late to say that the lease is still ours."""
+        if not self._claims[asked].ours:
+            self._fall_silent(*scopes)
+
+    def _rest(self) -> None:
+        """Say nothing until the leases have been asked for; nobody else is known to tell."""
+        for scope in Scope:
+            self._voice.give(scope, self._clock())
+
     def _fall_silent(self, *scopes: Scope) -> None:
         for scope in scopes:
             self._voice.give(scope, -math.inf)
@@ -231,9 +274,9 @@ class Leader:
             self._said = extent
             _logger.info("%s", _WHO_TELLS[extent])
 
-    async def _release(self, lease: HostLease | Lease) -> None:
+    async def _release(self, lease: HostLease | Lease, holder: str) -> None:
         try:
-            await lease.release(self._host.name)
+            await lease.release(holder)
         except Exception as error:
             # It ends by itself.
             _logger.debug("A lease could not be given back: %s", described(error))

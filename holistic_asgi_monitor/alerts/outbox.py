@@ -107,6 +107,11 @@ class Outbox:
         return self._incidents.remembered
 
     @property
+    def has_let_go(self) -> bool:
+        """Whether this process no longer knows what it told, since another one tells."""
+        return self._incidents.has_let_go
+
+    @property
     def longest_reminder(self) -> float:
         """After how many seconds at the latest there is a reminder of what goes on."""
         return self._incidents.policy.reminders[-1]

@@ -14,6 +14,7 @@ from holistic_asgi_monitor.history.store import StoreError
 from holistic_asgi_monitor.model import Severity
 from holistic_asgi_monitor.settings import Settings
 from holistic_asgi_monitor.usage.amounts import named, percent, usd
+from holistic_asgi_monitor.usage.calendar import MONTHS, WEEKDAYS
 from holistic_asgi_monitor.usage.spend import DOLLAR, Budgets, Finding, Verdict
 from holistic_asgi_monitor.usage.spending import Cause, Spending, Stand
 
@@ -32,12 +33,6 @@ _SEVERITY: Mapping[str, Severity] = MappingProxyType(
         "unusual": Severity.WARNING,
         "runaway": Severity.ERROR,
     }
-)
-# Not strftime, which goes by the locale of the process.
-_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_MONTHS = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
 )
 _NAMELESS = MappingProxyType({"endpoint": "outside of requests"})
 
@@ -156,15 +151,16 @@ def _projected(finding: Finding, zone: tzinfo) -> tuple[str, str]:
 
 
 def _of_day(finding: Finding, zone: tzinfo) -> tuple[str, str]:
-    weekday = _WEEKDAYS[_local(finding.start, zone).weekday()]
+    weekday = WEEKDAYS[_local(finding.start, zone).weekday()]
     usual = f"a {weekday} usually costs {usd(finding.expected)}"
     return f"OpenAI spend {_times(finding)}", f"{usd(finding.spent)} {_in(finding, zone)}; {usual}."
 
 
 def _of_hours(finding: Finding, zone: tzinfo) -> tuple[str, str]:
     start, end = (_local(time, zone).strftime("%H:%M") for time in (finding.start, finding.end))
-    day = _date(finding.end - 1, zone)
-    between = f"from {start} to {end} on {day} ({zone})"
+    first, last = (_date(time, zone) for time in (finding.start, finding.end - 1))
+    since = start if first == last else f"{start} on {first}"
+    between = f"from {since} to {end} on {last} ({zone})"
     usual = f"these hours usually cost {usd(finding.expected)}"
     return f"OpenAI spend {_times(finding)}", f"{usd(finding.spent)} {between}; {usual}."
 
@@ -246,9 +242,9 @@ def _local(time: float, zone: tzinfo) -> datetime:
 
 def _date(time: float, zone: tzinfo) -> str:
     moment = _local(time, zone)
-    return f"{moment.day} {_MONTHS[moment.month - 1]}"
+    return f"{moment.day} {MONTHS[moment.month - 1]}"
 
 
 def _month(finding: Finding, zone: tzinfo) -> str:
     # Of hours that began on the day before, it is the month of the day that they are said of.
-    return _MONTHS[_local(finding.period.start, zone).month - 1]
+    return MONTHS[_local(finding.period.start, zone).month - 1]

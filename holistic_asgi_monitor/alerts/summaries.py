@@ -100,6 +100,8 @@ class Summaries:
             ready = now >= max(due.at, period.end + self._settled)
             if not ready or self._done.get(period.kind) == period.name:
                 continue
+            # What was done may have been of another day, by a clock that was wrong.
+            self._done.pop(period.kind, None)
             try:
                 await self._see_to(period)
             except StoreError:

@@ -52,6 +52,11 @@ class Claim:
         self._ours = answer is not Answer.ANOTHERS
         self._until = now + self.seconds
 
+    @property
+    def ours(self) -> bool:
+        """Whether the lease was last seen to be ours, be it over or not."""
+        return self._ours
+
     def until(self, now: float) -> float:
         """Until when to speak unless asked again; minus infinity where not at all."""
         return self._until if self._ours and now < self._until else -math.inf
@@ -73,11 +78,18 @@ class Voice:
 
     def speaks(self, key: str, now: float) -> bool:
         """Whether this process tells of `key`."""
-        return self.has(Scope.HOST if self.is_local(key) else Scope.SERVICE, now)
+        return self.has(self._scope(key), now)
+
+    def _scope(self, key: str) -> Scope:
+        return Scope.HOST if self.is_local(key) else Scope.SERVICE
 
     def has(self, scope: Scope, now: float) -> bool:
         """Whether this process has the voice in `scope`."""
         return now < self._until[scope]
+
+    def is_left(self, key: str) -> bool:
+        """Whether another process is known to tell of `key`; not so where ours has just ended."""
+        return self._until[self._scope(key)] == -math.inf
 
     def give(self, scope: Scope, until: float) -> None:
         """Let this process speak until then; minus infinity takes the voice from it."""

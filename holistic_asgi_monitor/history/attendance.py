@@ -1,15 +1,16 @@
 """Users on their way to the store: hashed when they are seen, and once more with the key.
 
 An id is hashed as soon as it is known, and forgotten. The key of the service lies in the store,
-which may not have answered yet; so what waits for it are hashes without a key. Those never leave
-the process.
+which may not have answered yet, or be another by the time that it does; so what waits to be
+written are hashes without a key. Those never leave the process.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import anyio.lowlevel
 
@@ -17,7 +18,7 @@ from holistic_asgi_monitor.history.pace import Stretch
 from holistic_asgi_monitor.history.store import DAY_MINUTES, Store, UsersSeen
 from holistic_asgi_monitor.history.values import key_of
 
-__all__ = ("HASH_BYTES", "Attendance", "latest", "settled_text")
+__all__ = ("HASH_BYTES", "Attendance", "latest", "once_each", "settled_text")
 
 HASH_BYTES, KEY_BYTES = 8, 32
 MOST_WAITING = 200_000
@@ -77,42 +78,47 @@ class Attendance:
         """Take over users by feature, who were seen in a minute (since 1970)."""
         for feature, hashes in users.items():
             known = self._waiting.setdefault((minute // DAY_MINUTES, feature), {})
-            for user in hashes:
-                if user in known or self._count < self._most:
-                    self._count += user not in known
-                    known[user] = minute
-                else:
-                    self.dropped += 1
+            before, seen = len(known), dict.fromkeys(hashes, minute)
+            if self._count + len(seen) > self._most:
+                seen = self._admitted(seen, known)
+            known.update(seen)
+            self._count += len(known) - before
+
+    def _admitted(self, seen: dict[bytes, int], known: Mapping[bytes, int]) -> dict[bytes, int]:
+        """Those who are known, and as many others as there is room for."""
+        room = max(0, self._most - self._count)
+        others = [user for user in seen if user not in known][room:]
+        self.dropped += len(others)
+        refused = frozenset(others)
+        return {user: minute for user, minute in seen.items() if user not in refused}
 
     def clear(self) -> None:
         """Forget them: they are in a batch, or another's to write."""
         self._waiting, self._count = {}, 0
 
-    async def seen(self, minute: int, users: Mapping[str, Iterable[bytes]]) -> list[UsersSeen]:
-        """Those that wait, and with them `users` of a minute: as the store has them.
-
-        Where the key is not known yet, the hashes are those that wait for it. All stay here.
-        """
-        found: list[UsersSeen] = []
-        for (day, feature), waiting in list(self._waiting.items()):
-            for last, some in _by_minute(waiting).items():
-                found.append(UsersSeen(day, feature, await self._hashed(some), last))
-        for feature, hashes in users.items():
-            day = minute // DAY_MINUTES
-            found.append(UsersSeen(day, feature, await self._hashed(hashes), minute))
+    def taken(self) -> tuple[UsersSeen, ...]:
+        """Those that wait, for a batch, hashed as they were told; they wait here no longer."""
+        found = tuple(self._waiting_now())
+        self.clear()
         return found
 
-    async def _hashed(self, users: Iterable[bytes]) -> frozenset[bytes]:
-        """The second hash of each; yields to the event loop, and cannot be cancelled there."""
-        if self._key is None:
-            return frozenset(users)
-        made, stretch = [], Stretch()
-        for user in users:
-            made.append(hashlib.blake2b(user, digest_size=HASH_BYTES, key=self._key).digest())
-            if stretch.over:
-                await anyio.lowlevel.cancel_shielded_checkpoint()
-                stretch.renew()
-        return frozenset(made)
+    def waiting(self, minute: int, users: Mapping[str, Iterable[bytes]]) -> list[UsersSeen]:
+        """Those that wait, and with them `users` of a minute, hashed as they were told."""
+        day = minute // DAY_MINUTES
+        told = (UsersSeen(day, each, frozenset(users[each]), minute) for each in users)
+        return [*self._waiting_now(), *told]
+
+    async def hashed(self, seen: Iterable[UsersSeen]) -> list[UsersSeen]:
+        """The same as the store has them, as far as its key is known; yields to the event loop."""
+        key = self._key
+        if key is None:
+            return list(seen)
+        return [replace(each, hashes=await _hashed(each.hashes, key)) for each in seen]
+
+    def _waiting_now(self) -> Iterator[UsersSeen]:
+        for (day, feature), waiting in self._waiting.items():
+            for last, some in _by_minute(waiting).items():
+                yield UsersSeen(day, feature, frozenset(some), last)
 
 
 def latest(seen: Sequence[UsersSeen]) -> dict[str, dict[bytes, int]]:
@@ -123,8 +129,33 @@ def latest(seen: Sequence[UsersSeen]) -> dict[str, dict[bytes, int]]:
     return found
 
 
+def once_each(seen: Sequence[UsersSeen]) -> list[UsersSeen]:
+    """The same users, of each feature each once: with the minute in which he was last seen."""
+    if len({each.feature for each in seen}) == len(seen):
+        return list(seen)
+    return [
+        UsersSeen(minute // DAY_MINUTES, feature, frozenset(some), minute)
+        for feature, users in latest(seen).items()
+        for minute, some in _by_minute(users).items()
+    ]
+
+
 def _by_minute(users: Mapping[bytes, int]) -> dict[int, list[bytes]]:
+    minutes = set(users.values())
+    if len(minutes) == 1:
+        # Much quicker, and so it is as a rule.
+        return {minutes.pop(): list(users)}
     found: dict[int, list[bytes]] = {}
     for user, minute in users.items():
         found.setdefault(minute, []).append(user)
     return found
+
+
+async def _hashed(users: Iterable[bytes], key: bytes) -> frozenset[bytes]:
+    made, stretch = [], Stretch()
+    for user in users:
+        made.append(hashlib.blake2b(user, digest_size=HASH_BYTES, key=key).digest())
+        if stretch.over:
+            await anyio.lowlevel.checkpoint()
+            stretch.renew()
+    return frozenset(made)

@@ -77,12 +77,16 @@ class Ledger:
 
         `tokens` are counts of `input`, `output`, `cached` and `reasoning`; less than 0 is none.
         """
-        counted = {kind: count for kind, count in tokens.items() if count > 0}
-        extra = {**counted, f"status:{status}": 1, **({"unpriced": 1} if nano_usd is None else {})}
-        self.add(
-            Series(Kind.SPEND, tuple(map(safe_label, (model, endpoint, feature)))),
-            Value(1, int(status != "success"), max(0, nano_usd or 0), extra=extra),
-        )
+        series = Series(Kind.SPEND, tuple(map(safe_label, (model, endpoint, feature))))
+        with self._lock:
+            sum_ = self._sum(series)
+            sum_.add_numbers(1, int(status != "success"), max(0, nano_usd or 0), 0)
+            for kind, count in tokens.items():
+                if count > 0:
+                    sum_.add_extra(kind, count)
+            sum_.add_extra(f"status:{status}")
+            if nano_usd is None:
+                sum_.add_extra("unpriced")
 
     def note_feature(self, feature: str, uses: int = 1) -> None:
         """Uses of a feature."""
@@ -110,20 +114,25 @@ class Ledger:
         with self._lock:
             return {feature: frozenset(users) for feature, users in self._users.items()}
 
-    def look(self, minute: int, wanted: Callable[[Series], bool]) -> Iterator[Row]:
-        """What there is now of the series that are wanted, as rows of a minute; it stays."""
+    def look(self, minute: int, wanted: Callable[[Series], bool]) -> Iterator[Row | None]:
+        """What there is now of the series that are wanted, as rows of a minute; it stays.
+
+        None for each of the others: of very many, even to look at them takes its time.
+        """
         with self._lock:
             sums = list(self._sums.items())
         return self._rows(sums, minute, wanted)
 
     def _rows(
         self, sums: Iterable[tuple[Series, Sum]], minute: int, wanted: Callable[[Series], bool]
-    ) -> Iterator[Row]:
+    ) -> Iterator[Row | None]:
         for series, sum_ in sums:
-            if wanted(series):
-                with self._lock:
-                    packed = pack(sum_)
-                yield Row(series, minute, packed)
+            if not wanted(series):
+                yield None
+                continue
+            with self._lock:
+                packed = pack(sum_)
+            yield Row(series, minute, packed)
 
     def __len__(self) -> int:
         return len(self._sums)

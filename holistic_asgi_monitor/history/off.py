@@ -14,6 +14,7 @@ class Off:
     """A store that keeps nothing, and finds nothing."""
 
     writable = False
+    faults = 0
 
     def describe(self) -> str:
         """Where it is."""

@@ -17,7 +17,7 @@ import anyio
 import anyio.lowlevel
 
 from holistic_asgi_monitor.failures import described
-from holistic_asgi_monitor.history.attendance import Attendance
+from holistic_asgi_monitor.history.attendance import Attendance, once_each
 from holistic_asgi_monitor.history.codec import pack
 from holistic_asgi_monitor.history.gathering import Joining, matching
 from holistic_asgi_monitor.history.ledger import Ledger
@@ -37,6 +37,7 @@ from holistic_asgi_monitor.history.store import (
 )
 from holistic_asgi_monitor.history.tiers import GRACE_SECONDS, MINUTE, WINDOW, WINDOWS_AT_ONCE
 from holistic_asgi_monitor.history.trouble import Trouble
+from holistic_asgi_monitor.history.turns import taking_turns
 from holistic_asgi_monitor.history.values import Row, Series, Sum
 from holistic_asgi_monitor.history.wallclock import WallClock
 from holistic_asgi_monitor.metrics.series import RequestSeries
@@ -178,12 +179,9 @@ class Recorder:
                 batches = [*meanwhile, *self._pending]
                 lacking = self._lacking(query, answer.written, batches)
         joining = Joining(query, answer)
-        stretch = Stretch()
-        for row in lacking:
-            if stretch.over:
-                await anyio.lowlevel.checkpoint()
-                stretch.renew()
-            joining.add(row)
+        async for row in taking_turns(lacking):
+            if row is not None:
+                joining.add(row)
         for joined in joining.merged():
             # A group alone may have thousands of stretches.
             await anyio.lowlevel.checkpoint()
@@ -192,14 +190,13 @@ class Recorder:
 
     def _lacking(
         self, query: Query, written: frozenset[int], batches: list[Batch]
-    ) -> Iterator[Row]:
+    ) -> Iterator[Row | None]:
         """What the store does not hold yet; most of it may not belong into the answer."""
         minute = int(self._began // MINUTE) * MINUTE
         pending = (row for each in batches if each.number not in written for row in each.rows)
         closing = (
-            Row(series, closing, pack(sum_))
+            Row(series, closing, pack(sum_)) if matching(query, series) else None
             for series, closing, sum_ in self._closing
-            if matching(query, series)
         )
         return chain(pending, closing, self.ledger.look(minute, partial(matching, query)))
 
@@ -220,17 +217,19 @@ class Recorder:
         where the store cannot say it.
         """
         async with self._visit() as store:
-            if len(self._attendance) or self.ledger.present:
+            waiting = any(batch.users for batch in self._pending)
+            if waiting or len(self._attendance) or self.ledger.present:
                 await self._attendance.settle(store, self.now)
             # First: who comes into the store meanwhile is counted once all the same.
-            also = await self.users_waiting()
+            # Each once: where writing waits, most of them are in every batch.
+            also = await self._attendance.hashed(once_each(self.users_waiting()))
             return await store.users_since(minutes, also)
 
-    async def users_waiting(self) -> list[UsersSeen]:
-        """Who was there and is not known to be in the store."""
+    def users_waiting(self) -> list[UsersSeen]:
+        """Who was there and is not known to be in the store, hashed as the ledger was told."""
         written = [seen for batch in list(self._pending) for seen in batch.users]
         minute = int(self._began // MINUTE)
-        return [*written, *await self._attendance.seen(minute, self.ledger.users())]
+        return [*written, *self._attendance.waiting(minute, self.ledger.users())]
 
     async def get_state(self, key: str) -> str | None:
         """The text kept under a key; `StoreError` where the store cannot be read."""
@@ -326,9 +325,12 @@ class Recorder:
         async with self._writing:
             if self._opened:
                 return
+            before = self.store.faults
             try:
                 await self.store.open()
+                self.tally.failures += self.store.faults - before
             except UnusableStoreError as error:
+                self.tally.failures += 1
                 _logger.warning("History cannot be kept %s: %s", self.store.describe(), error)
                 # It may have threads already.
                 await self._shut(CLOSE_SECONDS)
@@ -355,22 +357,18 @@ class Recorder:
             self._drop_pending()
             return
         rows = await self._packed(sums, minute)
-        self._hand_over(rows, await self._those_present())
+        self._hand_over(rows, self._those_present())
         await self._call_roll()
 
     async def _call_roll(self) -> None:
         """Learn the key that users wait for, and make a batch of them."""
         if self._opened and len(self._attendance):
             await self._try(self._settle, self._writing_trouble, proves=False)
-            self._hand_over((), await self._those_present())
+            self._hand_over((), self._those_present())
 
-    async def _those_present(self) -> tuple[UsersSeen, ...]:
-        """The users as they are written, as far as the key is known; here no longer."""
-        if not self._attendance.ready:
-            return ()
-        seen = await self._attendance.seen(0, {})
-        self._attendance.clear()
-        return tuple(seen)
+    def _those_present(self) -> tuple[UsersSeen, ...]:
+        """The users for a batch, once the key is known."""
+        return self._attendance.taken() if self._attendance.ready else ()
 
     def _hand_over(self, rows: tuple[Row, ...], seen: tuple[UsersSeen, ...]) -> None:
         """Make a batch that is to be written."""
@@ -435,10 +433,11 @@ class Recorder:
     async def _write(self, batch: Batch) -> None:
         before = self._pending.dropped
         try:
-            left_out = await self.store.write(batch)
+            left_out = await self.store.write(await self._signed(batch))
         except StoreError:
             if not self.store.writable:
                 # A newer version has come, as the store has said.
+                self.tally.failures += 1
                 self._drop_pending()
                 return
             # It may be another database by the time that it answers again.
@@ -457,6 +456,17 @@ class Recorder:
         while (batch := self._pending.first()) is not None:
             self._pending.drop(batch)
         self._count(before)
+
+    async def _signed(self, batch: Batch) -> Batch:
+        """The batch as it is written: the users hashed with the key that the store has now.
+
+        Since the batch was made, another may have come into its place, with another key.
+        """
+        if not batch.users:
+            return batch
+        self._attendance.doubt()
+        await self._attendance.settle(self.store, self.now)
+        return replace(batch, users=tuple(await self._attendance.hashed(batch.users)))
 
     def _count(self, before: int) -> None:
         self.tally.dropped += self._pending.dropped - before

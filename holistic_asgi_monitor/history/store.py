@@ -46,7 +46,7 @@ class UsersSeen:
 
     day: int
     feature: str
-    hashes: frozenset[bytes]
+    hashes: frozenset[bytes] = field(repr=False)
     minute: int | None = None
 
     @property
@@ -177,6 +177,11 @@ class Store(Protocol):
     @property
     def writable(self) -> bool:
         """Whether anything may be written: not to a file of a newer version, and not to `off`."""
+        ...
+
+    @property
+    def faults(self) -> int:
+        """How often what was found there could not be gone on with: it was damaged, or newer."""
         ...
 
     def describe(self) -> str:

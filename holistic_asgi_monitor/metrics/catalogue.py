@@ -171,7 +171,8 @@ class Catalogue:
             "monitor_history_flush_seconds", "Time the last write of history took."
         )
         self.history_failures = self._counter(
-            "monitor_history_failures", "Writes of history, or its upkeep, that failed."
+            "monitor_history_failures",
+            "Writes of history, or its upkeep, that failed, and files that could not be kept.",
         )
         self.history_dropped = self._counter(
             "monitor_history_dropped", "Rows of history, and users, that could not be kept."

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import threading
 from collections.abc import Callable, Mapping
 
+import anyio.lowlevel
+
 from holistic_asgi_monitor.history.attendance import HASH_BYTES
+from holistic_asgi_monitor.history.pace import Stretch
 
 __all__ = ("WINDOWS", "Activity", "Remembered")
 
 _DAY = 86_400.0
 WINDOWS: Mapping[str, float] = {"day": _DAY, "week": 7 * _DAY, "month": 30 * _DAY}
-USERS_LIMIT, FORGET_SECONDS = 1_000_000, 600.0
+USERS_LIMIT = 1_000_000
 FIRST_BYTES = 16
 
 
@@ -30,10 +35,14 @@ class Activity:
         self.listeners: list[Callable[[bytes, str], object]] = []
 
     def hashed(self, user: object) -> bytes | None:
-        """The hash of an id; None of what cannot be a user (None, empty)."""
-        if user is None or not (text := str(user)):
+        """The hash of an id; None of what cannot be a user (None, true or false, empty).
+
+        `TypeError` for what has no text of its own, and would be somebody else with each request.
+        """
+        # True and false come from conditions: `user.is_authenticated and user.id`.
+        identity = b"" if user is None or isinstance(user, bool) else _identity(user)
+        if not identity:
             return None
-        identity = text.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(identity, digest_size=self._size, key=self._key).digest()
 
     def note(self, user: bytes, feature: str = "") -> None:
@@ -57,30 +66,51 @@ class Remembered:
         self._clock = clock
         self._dropped = dropped
         self._most = most
-        self._forgot = float("-inf")
+        self._lock = threading.Lock()
         self._seen: dict[tuple[str, bytes], float] = {}
 
     def note(self, user: bytes, feature: str = "") -> None:
         """A user was there, or used a feature."""
         now = self._clock()
-        if (feature, user) not in self._seen and len(self._seen) >= self._most:
-            self._forget(now)
-            if len(self._seen) >= self._most:
-                self._dropped()
+        with self._lock:
+            if (feature, user) in self._seen or len(self._seen) < self._most:
+                self._seen[feature, user] = now
                 return
-        self._seen[feature, user] = now
+        self._dropped()
 
-    def counts(self) -> dict[str, tuple[int, ...]]:
-        """How many different users each window has, by feature, "" for the whole."""
-        now, found = self._clock(), dict[str, list[int]]()
-        for (feature, _), last in list(self._seen.items()):
-            counts = found.setdefault(feature, [0] * len(WINDOWS))
-            for number, span in enumerate(WINDOWS.values()):
+    async def counts(self) -> dict[str, tuple[int, ...]]:
+        """How many different users each window has, by feature, "" for the whole.
+
+        Who is in none any longer is forgotten. Yields to the event loop.
+        """
+        now, spans = self._clock(), tuple(WINDOWS.values())
+        found: dict[str, list[int]] = {}
+        stretch = Stretch()
+        for who, last in list(self._seen.items()):
+            if stretch.over:
+                await anyio.lowlevel.checkpoint()
+                stretch.renew()
+            if now - last >= spans[-1]:
+                self._forget(who, last)
+                continue
+            counts = found.setdefault(who[0], [0] * len(spans))
+            for number, span in enumerate(spans):
                 counts[number] += now - last < span
         return {feature: tuple(counts) for feature, counts in found.items()}
 
-    def _forget(self, now: float) -> None:
-        """Forget who is in no window any longer: not with each request, of a million users."""
-        if now - self._forgot >= FORGET_SECONDS:
-            self._forgot, since = now, now - max(WINDOWS.values())
-            self._seen = {who: last for who, last in list(self._seen.items()) if last > since}
+    def _forget(self, who: tuple[str, bytes], last: float) -> None:
+        """Forget somebody unless he was there again."""
+        with self._lock:
+            if self._seen.get(who) == last:
+                del self._seen[who]
+
+
+def _identity(user: object) -> bytes:
+    if isinstance(user, bytes):
+        return user
+    kind = type(user)
+    addressed = kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__
+    if addressed or inspect.isawaitable(user):
+        message = f"{kind.__name__} is no id of a user"
+        raise TypeError(message)
+    return str(user).encode("utf-8", "surrogatepass")

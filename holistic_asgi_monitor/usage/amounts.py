@@ -77,7 +77,7 @@ def span(seconds: float) -> str:
 
 def named(name: str) -> str:
     """A name, on one line, and not longer than that can bear."""
-    line = " ".join(name.split())
+    line = " ".join(name.split()) or "unnamed"
     return line if len(line) <= LONGEST_NAME else f"{line[: LONGEST_NAME - 1]}…"
 
 

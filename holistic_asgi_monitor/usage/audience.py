@@ -70,7 +70,7 @@ class People(Protocol):
         """How many were seen in or after each minute; `StoreError` where nobody can say."""
         ...
 
-    async def users_waiting(self) -> list[UsersSeen]:
+    def users_waiting(self) -> list[UsersSeen]:
         """Those that this process has seen and not written."""
         ...
 
@@ -105,16 +105,14 @@ class Audience:
         self._patience = patience
         self._known: Crowd | None = None
         self._known_uses: Mapping[str, int] = {}
-        self._counted = self._again = self._features_again = float("-inf")
+        self._counted = self._again = self._features_again = self._rested = float("-inf")
         self._reading = anyio.Lock()
         self.last = Crowd()
 
     async def now(self, *, features: bool = True) -> Crowd:
         """What is known now; without `features` theirs may be old, which is cheaper."""
-        if self._remembered is not None:
-            self.last = Crowd.of(self._remembered.counts(), self._uses())
-        elif not self._watched():
-            self.last = await self._guessed()
+        if self._remembered is None and not self._watched():
+            self.last = self._guessed()
         else:
             with anyio.move_on_after(self._patience) as patience:
                 # Callers at the same time wait for the first of them, and take what it found.
@@ -123,16 +121,18 @@ class Audience:
                     if now >= (self._features_again if features else self._again):
                         await self._count(features=features)
             if patience.cancelled_caught:
-                self._again = self._features_again = self._clock() + RETRY_SECONDS
-            self.last = await self._best()
+                # What is known already is counted again by `refresh`, however long that takes.
+                pause = RETRY_SECONDS if self._known is None else RECOUNT_SECONDS
+                self._again = self._features_again = self._clock() + pause
+            self.last = self._best()
         return self.last
 
     async def refresh(self) -> None:
-        """Count again, however long it takes: once a minute is enough."""
-        if self._remembered is None:
-            async with self._reading:
+        """Count again, however long that takes; but what takes long not too often."""
+        async with self._reading:
+            if self._clock() >= self._rested:
                 await self._count(features=True)
-            self.last = await self._best()
+        self.last = self._best()
 
     async def _count(self, *, features: bool) -> None:
         began = self._clock()
@@ -144,11 +144,14 @@ class Audience:
             return
         self._counted = self._clock()
         many = max(self._known.users.values()) > MANY
-        pause = many * max(RECOUNT_SECONDS, RECOUNT_SHARE * (self._counted - began))
-        self._again = self._counted + pause
-        self._features_again = self._again if features else self._features_again
+        rest = RECOUNT_SHARE * (self._counted - began)
+        self._again = self._counted + many * max(RECOUNT_SECONDS, rest)
+        if features:
+            self._features_again, self._rested = self._again, self._counted + rest
 
     async def _counted_now(self, *, features: bool) -> Crowd:
+        if self._remembered is not None:
+            return Crowd.of(await self._remembered.counts(), self._uses())
         now = self._people.now
         minutes = [int((now - span) // MINUTE) for span in WINDOWS.values()]
         counts = await self._people.users_since(minutes)
@@ -156,12 +159,12 @@ class Audience:
             self._known_uses = await feature_uses(self._people.read, now)
         return Crowd.of(counts, self._known_uses)
 
-    async def _best(self) -> Crowd:
+    def _best(self) -> Crowd:
         """What was counted last, or, where that cannot be done now, at least who is known here."""
         known, age = self._known, self._clock() - self._counted
         if known is not None and age < 2 * RECOUNT_SECONDS:
             return known
-        here = await self._guessed()
+        here = self._guessed()
         if known is None:
             return here
         # Nobody who was counted then can still be in a window that has passed since.
@@ -171,10 +174,10 @@ class Audience:
         }
         return Crowd(users, known.features)
 
-    async def _guessed(self) -> Crowd:
+    def _guessed(self) -> Crowd:
         """What the memory of this process has: fewer than there are, never more."""
         now, counts = self._people.now, dict[str, tuple[int, ...]]()
-        for feature, users in latest(await self._people.users_waiting()).items():
+        for feature, users in latest(self._people.users_waiting()).items():
             ages = [now - last * MINUTE for last in users.values()]
             counts[feature] = tuple(sum(age <= span for age in ages) for span in WINDOWS.values())
         return Crowd.of(counts, self._uses())

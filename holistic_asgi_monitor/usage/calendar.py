@@ -15,6 +15,8 @@ from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 __all__ = (
+    "MONTHS",
+    "WEEKDAYS",
     "Due",
     "Period",
     "before",
@@ -28,7 +30,12 @@ __all__ = (
 
 HOUR = 3600
 _ONE_DAY, _ONE_WEEK = timedelta(days=1), timedelta(days=7)
-_MONTHS = 12
+# Not strftime, which goes by the locale of the process.
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ def week_of(now: float, zone: tzinfo) -> Period:
 def month_of(now: float, zone: tzinfo) -> Period:
     """The local month that `now` is in."""
     first = _date(now, zone).replace(day=1)
-    years, month = divmod(first.month, _MONTHS)
+    years, month = divmod(first.month, len(MONTHS))
     following = date(first.year + years, month + 1, 1)
     return _period("month", f"{first:%Y-%m}", first, following, zone)
 

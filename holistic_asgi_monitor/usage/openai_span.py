@@ -162,7 +162,7 @@ class Span:
             if _NO_CHOICES.search(data) is None:
                 return False
             fields = json.loads(data)
-            if fields["choices"] or fields.get("usage") is None:
+            if fields["choices"] or fields.get("usage") is None or fields.get("error"):
                 return False
             self.take(of_answer(fields))
         except Exception:

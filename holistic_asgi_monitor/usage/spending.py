@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Generic, TypeVar
 
 import anyio
+import anyio.lowlevel
 
 from holistic_asgi_monitor.history.ledger import Ledger
 from holistic_asgi_monitor.history.store import Answer, Query
@@ -170,13 +171,15 @@ class Cause:
 class Stand:
     """How things stand with the spend at the time `now`.
 
-    `past` are the days before `today`; `last_week` is what the last seven days cost, to the hour.
+    `past` are the days before `today`; `last_week` is what the last seven days cost, to the hour
+    at `week_start`.
     """
 
     now: float
     past: Past
     today: Day
     month: Period
+    week_start: int
     last_week: int
 
     def judged(self, budgets: Budgets) -> Verdict:
@@ -189,7 +192,7 @@ class Stand:
             return None
         *days, day = self.past.days
         now = day.period.end - 1
-        return Stand(now, Past(days), day, month_of(now, zone), 0)
+        return Stand(now, Past(days), day, month_of(now, zone), now, 0)
 
 
 class Spending:
@@ -226,10 +229,17 @@ class Spending:
         amounts = {time: nano for piece in pieces for time, nano in piece.items()}
         *before, today = filled(self._frames_from(min(amounts, default=now), now), amounts)
         if list(self._past.days) != before:
+            # Once in a day both what is above and what is below take some milliseconds.
+            await anyio.lowlevel.checkpoint()
             self._past = Past(before)
-        since = now - WEEK - HOUR
-        last_week = sum(nano for time, nano in amounts.items() if time > since)
-        return Stand(now, self._past, today, month_of(now, self.zone), last_week)
+        since = int((now - WEEK) // HOUR) * HOUR
+        last_week = sum(nano for time, nano in amounts.items() if time >= since)
+        return Stand(now, self._past, today, month_of(now, self.zone), since, last_week)
+
+    async def unpriced_since(self, start: int) -> int:
+        """How many calls from `start` on had no price."""
+        found = await spent(self.read, start, int(self._clock()) + MINUTE, grain=self.grain)
+        return total_of(found.values()).unpriced_calls
 
     def _frames_from(self, first: float, now: float) -> list[Frame]:
         frames = self._frames
@@ -354,12 +364,15 @@ class Account:
 
     async def read(self, query: Query) -> Answer:
         """Answer a query about spend."""
+        # There are many in a row, and no store to wait for.
+        await anyio.lowlevel.checkpoint()
         self.settle()
         step = query.step or max(1, query.end - query.start)
         positions = [query.kind.labels.index(name) for name in query.by]
         groups: dict[tuple[str, ...], dict[int, Sum]] = {}
-        for time, sums in self._sums.items():
-            for series, sum_ in sums.items() if query.start <= time < query.end else ():
+        first = -(-query.start // _QUARTER) * _QUARTER
+        for time in range(first, query.end, _QUARTER):
+            for series, sum_ in self._sums.get(time, {}).items():
                 group = tuple(series.labels[place] for place in positions)
                 start = time // step * step
                 groups.setdefault(group, {}).setdefault(start, Sum()).add(sum_)
@@ -375,13 +388,20 @@ class Account:
         time = int(self._clock() // _QUARTER) * _QUARTER
         for series, sum_ in sums.items():
             self._sums.setdefault(time, {}).setdefault(series, Sum()).add(sum_)
-        self._give_up(time - HISTORY_DAYS * DAY)
+        self._forget(time - HISTORY_DAYS * DAY)
+        if sums:
+            self._give_up()
 
-    def _give_up(self, expired: int) -> None:
-        while self._sums and min(self._sums) < expired:
-            del self._sums[min(self._sums)]
-        while sum(map(len, self._sums.values())) > MOST_ENTRIES and len(self._sums) > 1:
-            self.dropped += len(self._sums.pop(min(self._sums)))
+    def _forget(self, expired: int) -> None:
+        while self._sums and (first := next(iter(self._sums))) < expired:
+            del self._sums[first]
+
+    def _give_up(self) -> None:
+        entries = sum(map(len, self._sums.values()))
+        while entries > MOST_ENTRIES and len(self._sums) > 1:
+            lost = len(self._sums.pop(next(iter(self._sums))))
+            self.dropped += lost
+            entries -= lost
 
 
 _QUARTER = 900

@@ -24,7 +24,7 @@ from holistic_asgi_monitor.usage.amounts import (
     took,
     usd,
 )
-from holistic_asgi_monitor.usage.calendar import HOUR, Period
+from holistic_asgi_monitor.usage.calendar import HOUR, MONTHS, WEEKDAYS, Period
 from holistic_asgi_monitor.usage.spend import DOLLAR
 from holistic_asgi_monitor.usage.summary_facts import Facts, Stretch
 
@@ -37,11 +37,6 @@ LEAST_SHARE = 0.05
 LEAST_MOVE = DOLLAR // 100
 BAD_PERCENT = 1.0
 SIGMAS = 3.0
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_MONTHS = (
-    *("January", "February", "March", "April", "May", "June", "July", "August", "September"),
-    *("October", "November", "December"),
-)
 _FAILURES = {
     "quota_exceeded": "quota exceeded",
     "auth_error": "key refused",
@@ -111,17 +106,17 @@ def _title(period: Period, facts: Facts) -> str:
 
 def _day(period: Period, facts: Facts) -> str:
     noon = _noon(period, facts)
-    return f"{_DAYS[noon.weekday()]}, {_date(noon)}"
+    return f"{WEEKDAYS[noon.weekday()]}, {_date(noon)}"
 
 
 def _date(moment: datetime) -> str:
-    return f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
+    return f"{moment.day} {MONTHS[moment.month - 1]} {moment.year}"
 
 
 def _span(period: Period, facts: Facts) -> str:
     first = _local(period.start + 12 * HOUR, facts)
     last = _local(period.end - 12 * HOUR, facts)
-    return f"{first.day} {_MONTHS[first.month - 1]} to {_date(last)}"
+    return f"{first.day} {MONTHS[first.month - 1]} to {_date(last)}"
 
 
 def _noon(period: Period, facts: Facts) -> datetime:
@@ -172,7 +167,7 @@ def _comparisons(facts: Facts, spent: int) -> Iterator[str]:
     if facts.previous is not None:
         yield compared(spent, facts.previous.spent.total, _before(facts), usd)
     if facts.weekday is not None:
-        weekday = _DAYS[_noon(facts.weekday.period, facts).weekday()]
+        weekday = WEEKDAYS[_noon(facts.weekday.period, facts).weekday()]
         yield compared(spent, facts.weekday.spent.total, f"the {weekday} before", usd)
 
 
@@ -183,7 +178,7 @@ def _budgets(facts: Facts, spent: int) -> Iterator[str]:
     month = facts.month
     if month is None:
         return
-    name = _MONTHS[_noon(month.period, facts).month - 1]
+    name = MONTHS[_noon(month.period, facts).month - 1]
     budget = f", {percent(month.spent, monthly)} of its budget of {usd(monthly)}" if monthly else ""
     ahead = ""
     if month.projected is not None:
@@ -204,7 +199,7 @@ def _extremes(facts: Facts) -> Iterator[str]:
 
 
 def _weekday(stretch: Stretch, facts: Facts) -> str:
-    return _DAYS[_noon(stretch.period, facts).weekday()]
+    return WEEKDAYS[_noon(stretch.period, facts).weekday()]
 
 
 # --- calls ---
@@ -215,15 +210,23 @@ def _calls(facts: Facts) -> Iterator[str]:
     if not spent.count:
         return
     yield "OpenAI calls"
-    each = f" at {usd(spent.total / spent.count)} on average" if spent.total else ""
     failed = f"; {_share(spent.errors, spent.count)} without success" if spent.errors else ""
-    yield f"{counted(spent.count, 'call')}{each}{failed}"
+    yield f"{counted(spent.count, 'call')}{_on_average(spent)}{failed}"
     classes = _failures(spent)
     if classes:
         said = (f"{_FAILURES.get(name, name)} {count:,}" for name, count in classes)
         yield f"Failures: {_listed(said)}"
     yield from _tokens(spent)
     yield from _unpriced(facts)
+
+
+def _on_average(spent: Value) -> str:
+    priced = spent.count - spent.extra.get("unpriced", 0)
+    if not spent.total or priced <= 0:
+        return ""
+    average = f"{usd(spent.total / priced)} on average"
+    known = priced == spent.count
+    return f" at {average}" if known else f"; {average} for those with a known price"
 
 
 def _failures(spent: Value) -> list[tuple[str, int]]:
@@ -386,7 +389,7 @@ def _incidents(facts: Facts, outages: Sequence[Outage]) -> Iterator[str]:
     yield "Incidents"
     longest = max(outages, key=lambda each: _length(each, facts.period))
     began = _local(longest.start, facts)
-    day = "" if facts.period.kind == "day" else f"{_DAYS[began.weekday()]} "
+    day = "" if facts.period.kind == "day" else f"{WEEKDAYS[began.weekday()]} "
     if longest.start < facts.period.start:
         day = f"{began:%Y-%m-%d} "
     since = f"from {day}{began:%H:%M} on"

@@ -126,18 +126,20 @@ class Tracker:
     def set_user(self, user: object) -> None:
         """Count a user as active; only a keyed hash is kept."""
         with self._guarded():
-            self.found_user(Current.underway(), user)
+            self._found(Current.underway(), user, begin=True)
 
-    def found_user(self, request: Underway | None, user: object) -> None:
-        """Count the user of a request, and as a user of the features that were used in it.
+    def found_user(self, request: Underway, user: object) -> None:
+        """Count the user of a request that is over, and as a user of the features used in it."""
+        # What runs on after it uses features of his only where requests are carried along.
+        self._found(request, user, begin=Current.company.asked)
 
-        He is also the one who uses those that follow. Without a request, nothing follows.
-        """
+    def _found(self, request: Underway | None, user: object, *, begin: bool) -> None:
+        """Count a user, who is also the one who uses what follows in his request."""
         found = self._activity.hashed(user)
         if found is None:
             return
         self._activity.note(found)
-        visit = self._visit(request, begin=Current.company.asked)
+        visit = self._visit(request, begin=begin)
         if visit is not None:
             features, visit.features, visit.user = visit.features, set(), found
             for feature in tuple(features):
@@ -179,14 +181,15 @@ class Tracker:
         with self._guarded():
             origin = self.origin()
             endpoint, feature = self.place(origin)
+            dollars = _dollars(cost)
             self.openai_call(
                 Call(
                     model=model,
                     status=status if status in OPENAI_OUTCOMES else OTHER,
                     seconds=None,
                     usage=None if usage is None else _usage(usage),
-                    cost=None if cost is None else Decimal(str(float(cost))),
-                    priced=cost is not None or status != "success",
+                    cost=dollars,
+                    priced=dollars is not None or status != "success",
                     endpoint=endpoint,
                     feature=feature,
                     tier="",
@@ -329,15 +332,33 @@ class Current:
         while frame is not None:
             if frame.f_code.co_name == "__call__":
                 request = frame.f_locals.get("exchange")
-                if isinstance(getattr(getattr(request, "paths", None), "tracker", None), Tracker):
+                if _is_underway(request):
                     return cast("Underway", request)
             frame = frame.f_back
         return None
 
 
+def _dollars(cost: Any) -> Decimal | None:
+    """The cost of a call; None where there is none, or where it cannot be one."""
+    try:
+        dollars = Decimal(str(float(cost)))
+    except (OverflowError, TypeError, ValueError):
+        return None
+    return dollars if dollars.is_finite() and dollars >= 0 else None
+
+
+def _is_underway(thing: object) -> bool:
+    """Whether it is a request of ours; it may be anything of the application's."""
+    try:
+        return isinstance(getattr(getattr(thing, "paths", None), "tracker", None), Tracker)
+    except Exception:
+        # A proxy that stands for nothing now may raise anything.
+        return False
+
+
 def _usage(numbers: Mapping[str, int]) -> Usage:
     kinds = ("input", "output", "cached", "reasoning")
-    return Usage(**{kind: int(numbers.get(kind, 0)) for kind in kinds})
+    return Usage(**{kind: max(0, int(numbers.get(kind, 0))) for kind in kinds})
 
 
 def track_error(service: str, error_type: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import anyio
@@ -51,19 +50,24 @@ class SpendStats:
         models = await self._spending.models()
         verdict = stand.judged(Budgets())
         total = total_of(models.values())
-        # Where no call of the month has a price, nothing of it has.
-        cost = partial(_cost, unpriced=total.unpriced_calls if not total.nano_usd else 0)
+        month = _cost(total.nano_usd, total.unpriced_calls)
         return _row(total) | {
             "cost_usd": {
-                "today": cost(verdict.today),
-                "last_7_days": cost(stand.last_week),
-                "month": cost(total.nano_usd),
-                "projected_month": _projected(verdict.projected),
+                "today": await self._cost_since(stand.today.period.start, verdict.today, total),
+                "last_7_days": await self._cost_since(stand.week_start, stand.last_week, total),
+                "month": month,
+                "projected_month": None if month is None else _projected(verdict.projected),
             },
             "models": [
                 {"model": model, **_row(models[model])} for model in sorted(models, key=_by(models))
             ],
         }
+
+    async def _cost_since(self, start: int, nano: int, month: SpendFigures) -> float | None:
+        """Dollars; where it seems to be nothing, and may be unknown, the calls are asked for."""
+        if nano or not month.unpriced_calls:
+            return _cost(nano, 0)
+        return _cost(nano, await self._spending.unpriced_since(start))
 
 
 def _by(models: Mapping[str, SpendFigures]) -> Callable[[str], tuple[int, int, str]]:

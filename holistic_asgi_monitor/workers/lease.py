@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
@@ -23,7 +23,7 @@ from holistic_asgi_monitor.model import MonitorError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ("STALE_SECONDS", "FileLease", "LeaseError", "lock_paths")
+__all__ = ("DIGEST_LENGTH", "STALE_SECONDS", "FileLease", "LeaseError", "lock_paths")
 
 FOLDER = "holistic-asgi-monitor"
 DIGEST_LENGTH = 12
@@ -35,16 +35,19 @@ class LeaseError(MonitorError):
     """Nobody can say who holds the lease; the sentence holds no secret."""
 
 
-def lock_paths(service: str, environment: str, beside: Path | None) -> tuple[Path, ...]:
+def lock_paths(
+    service: str, environment: str, beside: Path | None, apart: str = ""
+) -> tuple[Path, ...]:
     """The files that may be locked, the best first: `beside` a file, in the temporary directory.
 
-    Who shares service and environment has one voice. Directory and executable do not count: a
-    new release has others, and goes on where the last one ended.
+    Who shares service and environment, and all by which `apart` tells processes apart, has one
+    voice. There are none where nothing may be written.
     """
-    told_apart = json.dumps([service, environment]).encode()
+    told_apart = json.dumps([service, environment, apart]).encode()
     name = f"voice-{sha256(told_apart).hexdigest()[:DIGEST_LENGTH]}"
-    spare = _spare_folder() / name
-    return (spare,) if beside is None else (beside.with_name(f"{beside.name}.{name}"), spare)
+    first = () if beside is None else (beside.with_name(f"{beside.name}.{name}"),)
+    spare = _spare_folder()
+    return first if spare is None else (*first, spare / name)
 
 
 class FileLease:
@@ -53,12 +56,21 @@ class FileLease:
     It is the holder's until `release`, or until its process dies. A child that is forked
     meanwhile lets go of its copy at once, else it would hold the lock of a dead parent. A holder
     that lives and has not asked for `STALE_SECONDS` is stuck: its file is put aside, which it
-    sees when it asks again. `wall` gives epoch seconds, as files have them.
+    sees when it asks again. What one of `kin` holds, others of the same process, is held by all
+    of them. `paths` may be a function, asked each time; `wall` gives epoch seconds, as files
+    have them.
     """
 
-    def __init__(self, paths: Sequence[Path], *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path] | Callable[[], Sequence[Path]],
+        *,
+        kin: Callable[[], Iterable[FileLease]] = tuple,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self.name = uuid4().hex
-        self._paths = tuple(paths)
+        self._paths = paths if callable(paths) else lambda: paths
+        self._kin = kin
         self._wall = wall
         self._path: Path | None = None
         self._file: int | None = None
@@ -71,14 +83,15 @@ class FileLease:
 
     def hold(self) -> bool:
         """Take it, or go on holding it; whether it is ours. `LeaseError` where no lock works."""
-        if self._file is not None and self._is_ours(self._file):
+        paths = self._paths()
+        if self._file is not None and self._path in paths and self._is_ours(self._file):
             self._touch(self._file)
             return True
         self.release()
         if sys.platform == "win32":
             raise LeaseError("there are no such locks on Windows")
         problem = "no file may be locked"
-        for path in self._paths:
+        for path in paths:
             try:
                 return self._take(path)
             except OSError as error:
@@ -115,31 +128,46 @@ class FileLease:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         file = os.open(path, flags, 0o600)
         try:
-            taken = _locked(file) and _is_at(file, path)
-            if taken:
-                self.name = _named(file, self.name)
-                self._touch(file)
-            elif abs(self._wall() - os.fstat(file).st_mtime) > STALE_SECONDS:
-                self._put_aside(file, path)
-        except BaseException:
-            os.close(file)
-            raise
-        if not taken:
-            os.close(file)
+            if _locked(file) and _is_at(file, path):
+                self._settle(file, path)
+                return True
+            self.name = _name_in(file) or self.name
+            return self._is_taken_by_kin(file) or self._put_aside(file, path)
+        finally:
+            if self._file != file:
+                os.close(file)
+
+    def _settle(self, file: int, path: Path) -> None:
+        """Show whose the locked file is."""
+        self.name = _named(file, self.name)
+        self._touch(file)
+        self._path, self._pid = path, os.getpid()
+        self._file = file
+
+    def _is_taken_by_kin(self, file: int) -> bool:
+        """Whether this very process has the lock: then it is the one that tells."""
+        return any(each.has(file) for each in self._kin())
+
+    def has(self, file: int) -> bool:
+        """Whether this holds the lock on the open file."""
+        held = self._file
+        try:
+            return held is not None and self._pid == os.getpid() and _are_same(held, file)
+        except OSError:
+            # It was closed in this moment, by the thread that it is for.
             return False
-        self._file, self._path, self._pid = file, path, os.getpid()
-        return True
 
     def _touch(self, file: int) -> None:
         """Show that the holder lives."""
         now = self._wall()
         os.utime(file, (now, now))
 
-    def _put_aside(self, file: int, path: Path) -> None:
-        """Let the next one who asks have a file of the same host, and not wait for its holder."""
-        self.name = _name_in(file) or self.name
-        if _is_at(file, path):
+    def _put_aside(self, file: int, path: Path) -> bool:
+        """Let the next one who asks have a file of the same host, where its holder is stuck."""
+        stale = abs(self._wall() - os.fstat(file).st_mtime) > STALE_SECONDS
+        if stale and _is_at(file, path):
             path.unlink()
+        return False
 
     def _hook(self) -> None:
         if self._hooked:
@@ -155,9 +183,13 @@ class FileLease:
         os.register_at_fork(after_in_child=forsake)
 
 
-def _spare_folder() -> Path:
+def _spare_folder() -> Path | None:
+    """The folder in the temporary directory; None where no such directory can be written to."""
     user = os.getuid() if sys.platform != "win32" else "user"
-    return Path(tempfile.gettempdir()) / f"{FOLDER}-{user}"
+    try:
+        return Path(tempfile.gettempdir()) / f"{FOLDER}-{user}"
+    except OSError:
+        return None
 
 
 def _make_folder(folder: Path) -> None:
@@ -176,6 +208,10 @@ def _locked(file: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _are_same(file: int, other: int) -> bool:
+    return os.path.samestat(os.fstat(file), os.fstat(other))
 
 
 def _is_at(file: int, path: Path) -> bool:

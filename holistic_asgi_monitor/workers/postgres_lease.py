@@ -12,7 +12,7 @@ Ask = Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
 
 
 class PostgresLease:
-    """The row `key` of the service in `table`, which has service, key, text and written.
+    """The row that `key` names of the service in `table`, which has service, key, text and written.
 
     `written` is when the lease ends, by the clock of the database alone. What fails raises what
     `ask` raises; `end` closes the connection.
@@ -25,13 +25,13 @@ class PostgresLease:
         *,
         table: str,
         service: str,
-        key: str,
+        key: Callable[[], str],
         seconds: float,
     ) -> None:
         self._ask = ask
         self._end = end
         self._table = table
-        self._row = service, key
+        self._service, self._key = service, key
         self._seconds = seconds
 
     async def hold(self, holder: str) -> bool:
@@ -43,16 +43,16 @@ class PostgresLease:
             WHERE known.text = excluded.text
                OR known.written < extract(epoch FROM clock_timestamp())
             RETURNING true"""  # noqa: S608 - the table is ours
+        row = self._service, self._key()
         return bool(
-            await self._ask(
-                lambda line: line.fetchval(statement, *self._row, holder, self._seconds)
-            )
+            await self._ask(lambda line: line.fetchval(statement, *row, holder, self._seconds))
         )
 
     async def release(self, holder: str) -> None:
         """Free it, where it is the holder's, and end the connection."""
         statement = f"DELETE FROM {self._table} WHERE service = $1 AND key = $2 AND text = $3"  # noqa: S608 - the table is ours
+        row = self._service, self._key()
         try:
-            await self._ask(lambda line: line.execute(statement, *self._row, holder))
+            await self._ask(lambda line: line.execute(statement, *row, holder))
         finally:
             await self._end()

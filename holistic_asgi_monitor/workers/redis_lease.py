@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from redis import Redis
-    from redis.client import Pipeline
 
 __all__ = ("RedisLease",)
 
@@ -21,34 +20,42 @@ TEXT_SECONDS = 30 * 86400
 class RedisLease:
     """The key `<start>:leader`, which holds the holder's name for so many `seconds`.
 
-    `options` gives those of a connection as the driver for asyncio takes them. Whatever fails
+    What `apart` gives is joined to the key: processes of which that differs have leases of their
+    own. `options` gives those of a connection as the driver for asyncio takes them. Whatever fails
     raises an exception of the driver, whose text may hold anything.
     """
 
     def __init__(
-        self, options: Callable[[], Mapping[str, Any]], start: str, seconds: float
+        self,
+        options: Callable[[], Mapping[str, Any]],
+        start: str,
+        seconds: float,
+        apart: Callable[[], str] = str,
     ) -> None:
         self._options = options
-        self._start, self._leader = start, f"{start}:leader"
+        self._start, self._apart = start, apart
         self._milliseconds = max(1, round(seconds * 1000))
         self._opened: Redis | None = None
 
     def hold(self, holder: str) -> bool:
         """Take it where it is free, or go on holding it; whether it is the holder's."""
         client = self._client()
-        if client.set(self._leader, holder, nx=True, px=self._milliseconds):
+        leader = self._leader
+        if client.set(leader, holder, nx=True, px=self._milliseconds):
             return True
-        return self._change(holder, lambda pipe: pipe.pexpire(self._leader, self._milliseconds))
+        return self._change(leader, holder, lambda pipe: pipe.pexpire(leader, self._milliseconds))
 
     def release(self, holder: str) -> None:
         """Free it, where it is the holder's, and end the connection."""
         if self._opened is None:
             return
         try:
-            self._change(holder, lambda pipe: pipe.delete(self._leader))
+            leader = self._leader
+            self._change(leader, holder, lambda pipe: pipe.delete(leader))
         finally:
             client, self._opened = self._opened, None
-            client.close()
+            # Closing the client leaves a pool alone that it was given.
+            client.connection_pool.disconnect()
 
     def load(self, name: str) -> str | None:
         """The text that was saved last under the key `<start>:<name>`."""
@@ -59,13 +66,19 @@ class RedisLease:
         """Keep the text for a month."""
         self._client().set(f"{self._start}:{name}", text, ex=TEXT_SECONDS)
 
-    def _change(self, holder: str, change: Any) -> bool:
+    @property
+    def _leader(self) -> str:
+        apart = self._apart()
+        return f"{self._start}:leader:{apart}" if apart else f"{self._start}:leader"
+
+    def _change(self, leader: str, holder: str, change: Any) -> bool:
         """Change the key if it is the holder's, in one step that nobody comes between."""
         from redis.exceptions import WatchError
 
         with self._client().pipeline() as pipe:
-            pipe.watch(self._leader)  # type: ignore[no-untyped-call]  # of the driver
-            if not self._is_held(pipe, holder):
+            pipe.watch(leader)  # type: ignore[no-untyped-call]  # of the driver
+            found: Any = pipe.get(leader)
+            if found is None or _read(found) != holder:
                 return False
             pipe.multi()
             change(pipe)
@@ -73,10 +86,6 @@ class RedisLease:
                 return bool(pipe.execute()[0])
             except WatchError:
                 return False
-
-    def _is_held(self, pipe: Pipeline, holder: str) -> bool:
-        found: Any = pipe.get(self._leader)
-        return found is not None and _read(found) == holder
 
     def _client(self) -> Redis:
         if self._opened is None:

@@ -15,6 +15,7 @@ from holistic_asgi_monitor.history.off import Off
 from holistic_asgi_monitor.history.store import UsersSeen
 from holistic_asgi_monitor.history.values import Kind, Value
 from holistic_asgi_monitor.model import Alert, AlertState, Severity
+from holistic_asgi_monitor.notifiers.blocks import message
 from holistic_asgi_monitor.usage import summaries
 from holistic_asgi_monitor.usage.spend import DOLLAR
 from holistic_asgi_monitor.usage.summaries import Summary
@@ -233,6 +234,13 @@ async def test_where_nothing_was_recorded_it_says_so_if_it_is_to(
         nothing = "Nothing was recorded on this day: no request, no user, no call of OpenAI."
         when = f"Midnight to midnight, time zone {ZONE}"
         assert said == ([f"{nothing}\n\n{when}"] if wanted else [])
+        for alert in fleet.channel.alerts:
+            # Slack shows the sentence, and not the figures that are for machines.
+            assert "{" not in "".join(
+                block["text"]["text"]
+                for block in message([alert], datetime.fromtimestamp(fleet.now, UTC))["blocks"]
+                if block["type"] == "section"
+            )
 
 
 async def test_where_calls_could_not_be_seen_it_says_that(anyio_backend: str) -> None:
@@ -279,6 +287,27 @@ async def test_once_it_is_said_nothing_is_read_any_more(
         await run(fleet, 4)
 
         assert asked == []
+
+
+@pytest.mark.parametrize("hours", [-2, 24, 24 * 40])
+async def test_a_clock_that_is_wrong_for_a_while_neither_doubles_nor_loses_one(
+    anyio_backend: str, hours: int
+) -> None:
+    async with started(NINE) as fleet:
+        await spend(fleet, NINE - timedelta(days=1))
+        members(fleet, 2, weekly_summary=False)
+        await run(fleet, 5)
+        fleet.turn_clock(hours)
+        await run(fleet, 20)
+        fleet.turn_clock(-hours)
+        await run(fleet, 5)
+        await spend(fleet, NINE + timedelta(hours=8))
+        await run(fleet, 25 * 60, every=20)
+
+        assert fleet.said == [
+            "Summary of Wednesday, 25 November 2026",
+            "Summary of Thursday, 26 November 2026",
+        ]
 
 
 async def test_switched_off_it_says_nothing(anyio_backend: str) -> None:

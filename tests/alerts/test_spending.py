@@ -17,8 +17,10 @@ from starlette.applications import Starlette
 from holistic_asgi_monitor import Monitor, Settings, notifiers
 from holistic_asgi_monitor.alerts.spending import SpendWatch, told
 from holistic_asgi_monitor.history.codec import pack
+from holistic_asgi_monitor.history.sqlite import SQLite
 from holistic_asgi_monitor.history.store import Answer, Batch, Query
 from holistic_asgi_monitor.history.values import Kind, Row, Series, Value
+from holistic_asgi_monitor.history.wallclock import WallClock
 from holistic_asgi_monitor.model import Alert, AlertState, Severity
 from holistic_asgi_monitor.notifiers.blocks import message
 from holistic_asgi_monitor.usage.calendar import day_of, month_of, zone_of
@@ -314,6 +316,97 @@ async def test_what_others_write_late_is_seen_within_the_hour(fleet: Fleet) -> N
     await look(fleet, first, minutes=61)
 
     assert keys(fleet) == ["spend budget day 2026-11-25 50 of 10.00"]
+
+
+async def test_hours_over_midnight_name_both_days(fleet: Fleet) -> None:
+    await remember(fleet, 24.0)
+    await fleet.time.pass_by(11 * HOUR + 20 * 60)
+    process = Process(fleet, timezone="Europe/Berlin")
+    process.spend(40.0)
+    await look(fleet, process)
+
+    between = "from 22:00 on 25 November to 00:21 on 26 November (Europe/Berlin)"
+    assert between in only(fleet).summary
+
+
+async def test_an_app_that_starts_every_hour_says_nothing_twice(fleet: Fleet) -> None:
+    """Over midnight, and with what is unusual on both days."""
+    await remember(fleet, 24.0)
+    budgets = {"openai_daily_budget_usd": 50.0, "openai_monthly_budget_usd": 700.0}
+    for _ in range(30):
+        process = Process(fleet, **budgets)
+        process.spend(8.0)
+        await look(fleet, process, minutes=3)
+        await process.flush()
+        process.member.kill()
+        await fleet.time.pass_by(57 * 60)
+
+    said = keys(fleet)
+    assert len(said) == len(set(said))
+    assert "spend hours day 2026-11-25 unusual" in said
+    assert "spend budget day 2026-11-26 100 of 50.00" in said
+
+
+async def test_clocks_that_differ_by_a_minute_say_nothing_twice() -> None:
+    """One of them is a day ahead for that minute, at the end of a month."""
+    async with Fleet(datetime(2026, 11, 30, 23, 55, tzinfo=UTC)).running() as fleet:
+        await remember(fleet, 24.0)
+        budgets = {"openai_daily_budget_usd": 10.0, "openai_monthly_budget_usd": 10.0}
+        ahead, behind = (Process(fleet, **budgets) for _ in range(2))
+        ahead.member.recorder._time = WallClock(fleet.time.clock, lambda: fleet.now + 60)
+        for _ in range(8):
+            for process in (ahead, behind):
+                process.spend(2.0)
+            await look(fleet, behind, ahead)
+            for process in (ahead, behind):
+                await process.flush()
+        await look(fleet, ahead, behind, minutes=20)
+
+    said = keys(fleet)
+    assert len(said) == len(set(said))
+    assert "spend budget day 2026-12-01 100 of 10.00" in said
+    assert "spend budget month 2026-12 100 of 10.00" in said
+
+
+async def test_a_service_is_judged_by_its_own_spend(tmp_path: Path) -> None:
+    """Two of them, in one file."""
+    path = tmp_path / "both.sqlite"
+    shop, other = (SQLite(path, max_mb=50, service=name) for name in ("shop", "other"))
+    async with Fleet(NOON, other).running() as theirs, Fleet(NOON, shop).running() as ours:
+        spender, idle = (Process(each, openai_daily_budget_usd=10.0) for each in (theirs, ours))
+        spender.spend(11.0)
+        await spender.flush()
+        await look(ours, idle, minutes=2)
+        assert keys(ours) == []
+        await look(theirs, spender)
+        idle.spend(6.0)
+        await look(ours, idle)
+
+    assert keys(theirs) == ["spend budget day 2026-11-25 100 of 10.00"]
+    assert keys(ours) == ["spend budget day 2026-11-25 50 of 10.00"]
+
+
+async def test_a_store_that_can_only_be_read_keeps_nobody_from_saying_it(fleet: Fleet) -> None:
+    process = Process(fleet, openai_daily_budget_usd=10.0, openai_monthly_budget_usd=10.0)
+    process.member.store.stuck = True
+    process.spend(12.0)
+    await look(fleet, process, minutes=20)
+
+    assert sorted(keys(fleet)) == [
+        "spend budget day 2026-11-25 100 of 10.00",
+        "spend budget month 2026-11 100 of 10.00",
+    ]
+
+
+async def test_what_costs_nothing_says_nothing(fleet: Fleet) -> None:
+    """Free calls, and those whose price nobody knows."""
+    process = Process(fleet, openai_daily_budget_usd=0.01, openai_monthly_budget_usd=0.01)
+    process.spend(0.0)
+    note = process.member.recorder.ledger.note_spend
+    note("whisper", status="success", nano_usd=None, tokens={})
+    await look(fleet, process, minutes=3)
+
+    assert keys(fleet) == []
 
 
 async def test_a_store_that_cannot_be_read_makes_no_noise(

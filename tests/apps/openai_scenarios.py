@@ -108,6 +108,18 @@ def posted_stream(client: Any) -> Any:
     return posted(stream=True, **wanted)(client)
 
 
+def azure(client: Any, version: str) -> Any:
+    """A client of Azure at the same server."""
+    several = isinstance(client, openai.AsyncOpenAI)
+    made: Any = openai.AsyncAzureOpenAI if several else openai.AzureOpenAI
+    return made(
+        api_key=KEY,
+        azure_endpoint=str(client.base_url),
+        api_version=version,
+        http_client=client._client,
+    )
+
+
 CHATTED = Expected(GPT, cost="0.00725", usage=CHAT)
 THOUGHT_OUT = Expected(O3, cost="0.01785", usage=THOUGHT)
 UNKNOWN = Expected(GPT, priced=False)
@@ -164,6 +176,11 @@ SCENARIOS: dict[str, Scenario] = {
             model="gpt-4o", messages=ASK, stream=True, stream_options=USAGE_ON
         ),
         CHATTED,
+    ),
+    "Azure": Scenario(lambda c: chat()(azure(c, "2024-10-21")), CHATTED),
+    "Azure, streamed": Scenario(lambda c: chat(stream=True)(azure(c, "2024-10-21")), CHATTED),
+    "Azure of old, streamed": Scenario(
+        lambda c: chat(stream=True)(azure(c, "2024-06-01")), UNKNOWN
     ),
     "post": Scenario(posted(cast_to=ChatCompletion), CHATTED),
     "post, any object": Scenario(posted(cast_to=object), CHATTED),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import threading
 
+from holistic_asgi_monitor.history import pace
 from holistic_asgi_monitor.history.codec import pack
 from holistic_asgi_monitor.history.store import Batch, Query
 from holistic_asgi_monitor.history.values import Kind, Row, Series, Value
@@ -56,3 +58,17 @@ async def lived(store, now):
 
 def of_requests(start, end, step=60, **options):
     return Query(Kind.REQUESTS, start, end, step, **options)
+
+
+def stretches(monkeypatch):
+    """Grows with each stretch of work on the event loop, where every piece takes too long."""
+    begun, renew = [], pace.Stretch.renew
+
+    def note(stretch):
+        if threading.current_thread() is threading.main_thread():
+            begun.append(1)
+        renew(stretch)
+
+    monkeypatch.setattr(pace, "STRETCH_SECONDS", 0.0)
+    monkeypatch.setattr(pace.Stretch, "renew", note)
+    return begun

@@ -22,7 +22,16 @@ from holistic_asgi_monitor.metrics.latency import Bounds
 from holistic_asgi_monitor.metrics.series import RequestSeries
 from holistic_asgi_monitor.model import ConfigurationError
 from tests.history.postgres_stores import Stores
-from tests.history.samples import NOON, batch, counts, of_requests, row, spread, timed
+from tests.history.samples import (
+    NOON,
+    batch,
+    counts,
+    of_requests,
+    row,
+    spread,
+    stretches,
+    timed,
+)
 
 DAY = 86_400
 TODAY = NOON // DAY
@@ -72,6 +81,22 @@ async def test_four_replicas_write_the_same_minutes(stores):
     assert stores.query(
         "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
     ) == [(0,)]
+
+
+async def test_a_batch_of_many_series_lets_others_in(stores, monkeypatch):
+    """Here each series takes too long, whether its number is known or not."""
+    store = stores.make()
+    await store.open()
+    many = [Series(Kind.REQUESTS, ("GET", f"/{number}")) for number in range(200)]
+    rows = [row(NOON, timed(1), each) for each in many]
+    turns = stretches(monkeypatch)
+    await store.write(batch(*rows))
+    first = len(turns)
+    await store.write(batch(*rows, number=1))
+
+    assert first >= 3 * len(many)
+    assert len(turns) - first >= 2 * len(many)
+    assert counts(await store.read(of_requests(NOON, NOON + 60), NOON)) == {NOON: 400}
 
 
 async def test_of_eight_that_start_at_once_one_makes_the_tables(stores):
@@ -129,6 +154,8 @@ async def test_names_are_forgotten_while_four_write_and_no_value_is_lost(stores)
         nonlocal forgotten
         while writing_on:
             forgotten += await upkeeper._write(upkeep.forget_names)
+        # Writers under load may have left no gap between them until now.
+        forgotten += await upkeeper._write(upkeep.forget_names)
 
     async with anyio.create_task_group() as group:
         group.start_soon(forget)

@@ -3,8 +3,11 @@
 import anyio
 import pytest
 
+from holistic_asgi_monitor.history.postgres import PostgreSQL
+from holistic_asgi_monitor.history.postgres import users as in_postgres
 from holistic_asgi_monitor.history.postgres.schema import MIGRATIONS, SCHEMA, VERSION
 from holistic_asgi_monitor.history.recorder import Recorder
+from holistic_asgi_monitor.history.store import UsersSeen
 from holistic_asgi_monitor.metrics.latency import Bounds
 from holistic_asgi_monitor.metrics.series import RequestSeries
 from tests.history.postgres_stores import Stores
@@ -58,6 +61,31 @@ async def test_a_database_of_the_first_version_is_brought_up_to_date(stores):
         TODAY: 1,
     }
     assert stores.query(f"SELECT value FROM {SCHEMA}.meta WHERE key = 'version'") == [(VERSION,)]
+
+
+async def test_one_day_of_each_service_goes_at_a_time(stores):
+    """After a pause of upkeep, all of it at once could take longer than any answer may."""
+    one = stores.make()
+    other = PostgreSQL(stores.server.url(database=stores.database), service="other")
+    for store in (one, other):
+        await store.open()
+        for day in range(3):
+            hashes = frozenset({b"a", bytes([day])})
+            users = [UsersSeen(TODAY + day, "", hashes, (TODAY + day) * DAY_MINUTES)]
+            await store.write(batch(number=day, run=store._service or "run", users=users))
+
+    left = []
+    for _ in range(4):
+        await one._write(lambda line: in_postgres.drop_user_days(line, TODAY + 2))
+        left.append([await store.users_since([0]) for store in (one, other)])
+
+    counts = [{"": (3,)}, {"": (2,)}, {"": (2,)}, {"": (2,)}]
+    assert left == [[count] * 2 for count in counts]
+    for store in (one, other):
+        known = await store.users_by_day(TODAY, TODAY + 3)
+        assert known == {TODAY: 2, TODAY + 1: 2, TODAY + 2: 2}
+    await other.close()
+    assert stores.query(f"SELECT DISTINCT day FROM {SCHEMA}.users") == [(TODAY + 2,)]
 
 
 async def test_four_replicas_count_each_user_once(stores):

@@ -15,7 +15,7 @@ from holistic_asgi_monitor.history.values import Kind, statuses
 from holistic_asgi_monitor.metrics.latency import Bounds
 from holistic_asgi_monitor.metrics.series import RequestSeries
 from holistic_asgi_monitor.model import CheckResult, Status
-from tests.history.samples import NOON, counts
+from tests.history.samples import NOON, counts, stretches
 
 DAY = 86_400
 LATELY = Query(Kind.TRAFFIC, NOON, NOON + 7200, 60)
@@ -514,6 +514,22 @@ async def test_a_large_backlog_is_read_in_many_pieces(places, monkeypatch):
     assert rows >= 40 * 50
     assert sum(value.count for group in answer.groups.values() for value in group.values()) == 2000
     assert turns >= rows
+
+
+async def test_what_an_answer_does_not_need_lets_others_in_as_well(places, monkeypatch):
+    """Where one endpoint of very many is asked for."""
+    place = places()
+    place.serve(1, endpoint="/one")
+    for number in range(300):
+        place.recorder.ledger.note_feature(f"feature-{number}")
+    await place.run(5)
+    turns = stretches(monkeypatch)
+
+    query = Query(Kind.REQUESTS, NOON, NOON + 60, 60, where={"endpoint": "/one"})
+    answer = await place.recorder.read(query)
+
+    assert counts(answer) == {NOON: 1}
+    assert len(turns) >= 300
 
 
 async def test_after_a_long_outage_upkeep_goes_on_until_it_has_caught_up(places):

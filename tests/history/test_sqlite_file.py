@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from holistic_asgi_monitor.history import bounds
-from holistic_asgi_monitor.history.sqlite import SQLite, file
+from holistic_asgi_monitor.history.sqlite import SQLite, file, room
 from holistic_asgi_monitor.history.sqlite.schema import VERSION
 from holistic_asgi_monitor.history.store import (
     Event,
@@ -353,6 +353,46 @@ async def test_a_disk_without_room_for_what_processes_share_is_said_to_be_full(
 
     with pytest.raises(StoreError, match=f"{path} cannot grow: the disk is full"):
         await stores(path).open()
+
+
+async def test_a_full_disk_gets_back_what_the_log_takes(stores, path):
+    """Where it is our log that fills a small disk, nothing could be written for ever."""
+    store = stores(path)
+    await store.write(batch(row(NOON, spread(500))))
+    assert await to_thread(store._file.log_bytes) > 0
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+
+    def fail(session):
+        raise error
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        await store._write(fail)
+
+    assert await to_thread(store._file.log_bytes) == 0
+    assert await found(store) == {NOON: 500}
+
+
+def test_a_log_that_cannot_be_brought_home_leaves_the_patience_as_it_was(tmp_path):
+    class Full:
+        patience = 5000
+
+        def execute(self, statement):
+            if statement.startswith("PRAGMA wal_checkpoint"):
+                raise sqlite3.OperationalError("database or disk is full")
+            self.patience = int(statement.partition(" = ")[2] or self.patience)
+            return self
+
+        def fetchone(self):
+            return (self.patience,)
+
+    held = file.File(tmp_path / "file")
+    (tmp_path / "file-wal").write_bytes(b"log")
+    session = file.Session(Full(), None, "")
+    with pytest.raises(sqlite3.OperationalError):
+        room.checkpoint(held, session, above=0)
+
+    assert session.connection.patience == 5000
 
 
 def test_a_transaction_that_could_not_be_ended_does_not_stand_in_the_way(tmp_path):

@@ -26,10 +26,18 @@ def first(user):
 
 
 class Closed(SQLite):
-    """A store that does not answer for as long as `error` says so; `silent` and `hanging` in settling only."""
+    """A store that does not answer for as long as `error` says so.
+
+    `silent` and `hanging` in settling only, `refusing` in writing only.
+    """
 
     error: Exception | None = None
-    silent = hanging = False
+    silent = hanging = refusing = False
+
+    async def write(self, batch):
+        if self.refusing:
+            raise StoreError("no answer")
+        return await super().write(batch)
 
     async def get_state(self, key):
         if self.hanging:
@@ -267,6 +275,36 @@ async def test_a_key_of_the_settings_is_used_and_nothing_kept(processes):
     assert await process.store.get_state(attendance.KEY_NAME) is None
 
 
+async def test_who_waits_in_many_batches_is_hashed_once(processes, monkeypatch):
+    """As with a MONITOR_FLUSH_SECONDS of an hour, or where the store does not answer."""
+    asked = []
+
+    class Counting(Closed):
+        async def users_since(self, minutes, also=()):
+            asked.append([(each.feature, len(each.hashes), each.last) for each in also])
+            return await super().users_since(minutes, also)
+
+    process = processes(Counting(None, max_mb=50))
+    process.store.refusing = True
+    for _ in range(5):
+        process.see("ada", "bob")
+        process.see("ada", feature="export")
+        await process.run()
+    process.see("ada")
+    last = int(process.wall // 60)
+
+    assert await process.users(1) == (2,)
+    assert sorted(asked[0]) == [("", 1, last - 1), ("", 1, last), ("export", 1, last - 1)]
+
+
+async def test_without_users_no_key_is_made(processes):
+    process = processes()
+    await process.run(7)
+
+    assert await process.users(1) == (0,)
+    assert await process.store.get_state(attendance.KEY_NAME) is None
+
+
 async def test_each_service_of_a_file_has_its_own_key_and_its_own_users(tmp_path, processes):
     stores = [
         SQLite(tmp_path / "history.sqlite", max_mb=50, service=service) for service in ("a", "b")
@@ -349,6 +387,45 @@ async def test_a_key_that_others_have_settled_meanwhile_is_taken_over(processes,
     assert await one.users(1) == (1,)
 
 
+async def replaced(processes, tmp_path, start):
+    """Another file stands in the place of the one there was, with the key of another process."""
+    for each in tmp_path.glob("history*"):
+        await anyio.Path(each).unlink()
+    other = processes(start=start)
+    other.see("ada")
+    await other.run()
+
+
+async def test_what_waits_through_an_outage_is_hashed_with_the_key_that_the_store_has_then(
+    processes, tmp_path
+):
+    one = processes()
+    one.see("ada")
+    await one.run()
+    one.store.refusing = True
+    one.see("ada", "bob")
+    await one.run(3)
+    assert one.recorder.tally.pending > 0
+
+    await replaced(processes, tmp_path, one.wall)
+    one.store.refusing = False
+    one.wall += 600
+    await one.run()
+
+    assert await one.users(1) == (2,)
+
+
+async def test_a_file_that_is_replaced_unnoticed_doubles_nobody(processes, tmp_path):
+    one = processes()
+    one.see("ada")
+    await one.run()
+    await replaced(processes, tmp_path, one.wall)
+    one.see("ada", "bob")
+    await one.run()
+
+    assert await one.users(1) == (2,)
+
+
 async def test_many_users_hold_up_the_event_loop_in_no_place(processes, monkeypatch):
     """The second hash gives way to others; what comes meanwhile is neither lost nor doubled."""
     monkeypatch.setattr("holistic_asgi_monitor.history.pace.STRETCH_SECONDS", 0.0)
@@ -375,8 +452,9 @@ async def test_an_old_batch_does_not_move_a_user_back(processes):
     process.see("ada")
     await process.run(5)
     early = NOON // 60 - 100
-    hashes = (await process.recorder._attendance.seen(early, {"": [first("ada")]}))[0].hashes
-    late = batch(run="run-b", users=[UsersSeen(TODAY, "", hashes, early)])
+    told = [UsersSeen(TODAY, "", frozenset({first("ada")}))]
+    (known,) = await process.recorder._attendance.hashed(told)
+    late = batch(run="run-b", users=[UsersSeen(TODAY, "", known.hashes, early)])
     await process.store.write(late)
 
     assert (await process.recorder.users_since([NOON // 60]))[""] == (1,)

@@ -68,10 +68,14 @@ async def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path):
     assert await to_thread(version) == VERSION == 2
 
 
-async def test_a_full_file_loses_the_oldest_users_and_says_so(tmp_path, caplog):
-    """How many there were is kept all the same."""
+@pytest.mark.parametrize("ahead", [False, True], ids=["", "clock far ahead"])
+async def test_a_full_file_loses_the_oldest_users_and_says_so(tmp_path, caplog, ahead):
+    """How many there were is kept all the same; and what a clock far ahead wrote ages nobody."""
     store = SQLite(tmp_path / "history.sqlite", max_mb=1, clock=lambda: NOON)
     await store.open()
+    if ahead:
+        later = UsersSeen(TODAY + 900, "", frozenset({b"a"}), (TODAY + 900) * DAY_MINUTES)
+        await store.write(batch(run="run-b", users=[later]))
     for day in range(12):
         users = frozenset((day * 2000 + number).to_bytes(8) for number in range(2000))
         today = UsersSeen(TODAY + day, "", users, (TODAY + day) * DAY_MINUTES)
@@ -82,6 +86,7 @@ async def test_a_full_file_loses_the_oldest_users_and_says_so(tmp_path, caplog):
 
     days = await store.users_by_day(TODAY, TODAY + 12)
     (month,) = (await store.users_since([0]))[""]
+    month -= ahead
     used = await store._write(lambda session: used_bytes(session.connection))
     await store.close()
 

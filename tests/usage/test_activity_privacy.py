@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from holistic_asgi_monitor import Monitor, Settings, set_user, track_feature
+from holistic_asgi_monitor.history.store import Batch, UsersSeen
 from holistic_asgi_monitor.usage.activity import Activity
 from tests.web.exchanges import get
 
@@ -30,6 +31,29 @@ async def endpoint(request):
     set_user(USER)
     track_feature("export")
     return PlainTextResponse("ok")
+
+
+class Failing:
+    def __str__(self):
+        raise RuntimeError(USER)
+
+
+async def test_what_is_wrong_with_an_id_does_not_say_it(caplog):
+    settings = Settings(service="shop", history_url="off", access="open")
+    monitor = Monitor(Starlette(), settings=settings, checks=[], notifiers=[])
+    for _ in range(2):
+        monitor.set_user(Failing())
+    monitor.set_user(object())
+
+    assert monitor._parts.catalogue.faults.values == {("tracking",): 3.0}
+    assert sum("failed in its part 'tracking'" in each.getMessage() for each in caplog.records) == 1
+    assert USER not in caplog.text
+
+
+def test_a_batch_does_not_show_who_is_in_it():
+    seen = UsersSeen(20_000, "export", frozenset({b"12345678"}), 28_800_000)
+
+    assert "12345678" not in repr(Batch("run", 0, "web-1", (), (seen,)))
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["key in the store", "key in the settings"])
@@ -53,7 +77,8 @@ async def test_neither_ids_nor_hashes_come_out(tmp_path, key, caplog):
     kept = b"".join([await anyio.Path(each).read_bytes() for each in tmp_path.glob("history*")])
     (waiting,) = {Activity(key or "").hashed(USER)}
     assert waiting is not None
-    hashes = {waiting, *(user for each in await recorder.users_waiting() for user in each.hashes)}
+    seen = await recorder._attendance.hashed(recorder.users_waiting())
+    hashes = {waiting, *(user for each in seen for user in each.hashes)}
     shown = b"".join([*pages, caplog.text.encode(), repr(settings).encode()])
 
     assert b'active_users{window="day"} 1.0' in pages[0]

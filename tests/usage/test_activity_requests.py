@@ -24,7 +24,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient
 
 from holistic_asgi_monitor import (
     ConfigurationError,
@@ -125,6 +126,37 @@ async def test_who_uses_a_feature_in_a_request_counts_for_it(endpoint, middlewar
     assert features == {"export": (6 if endpoint is in_child_tasks else 3, 2)}
 
 
+def on_a_websocket(name, *steps):
+    async def endpoint(websocket):
+        await websocket.accept()
+        for step in steps:
+            step(name)
+        await websocket.close()
+
+    return endpoint
+
+
+def use(name):
+    track_feature("export")
+
+
+@pytest.mark.parametrize("steps", [(set_user, use), (use, set_user)], ids=["user", "feature"])
+def test_who_uses_a_feature_on_a_websocket_counts_for_it(steps, monkeypatch):
+    """Also where nothing has asked for the request before."""
+    monkeypatch.setattr(Current.company, "asked", False)
+    monkeypatch.setattr(Current.company, "noting", Current.company.several)
+    app = Starlette(routes=[WebSocketRoute("/", on_a_websocket("ada", *steps))])
+    settings = Settings(service="shop", history_url="off", access="open")
+    monitor = Monitor(app, settings=settings, checks=[], notifiers=[])
+    with TestClient(monitor) as client:
+        with client.websocket_connect("/"):
+            pass
+        stats = client.get("/api/monitoring/stats").json()
+
+    assert stats["users"]["day"] == 1
+    assert stats["features"] == [{"feature": "export", "uses": 1, "users": 1}]
+
+
 async def test_the_user_who_is_found_after_the_app_counts_for_its_features():
     async def endpoint(request):
         await anyio.to_thread.run_sync(track_feature, request.path_params["name"])
@@ -179,6 +211,38 @@ async def test_two_requests_at_once_are_kept_apart():
             group.start_soon(get, monitor, f"/{name}")
 
     assert await crowd(monitor) == (2, {"of ada": (1, 1), "of bob": (1, 1)})
+
+
+async def test_switched_off_nobody_is_remembered():
+    app = Starlette(routes=[Route("/{name}", user_first)])
+    monitor = Monitor(app, settings=Settings(service="shop", enabled=False))
+    await get(monitor, "/ada")
+    monitor.set_user("bob")
+
+    assert (await crowd(monitor))[0] == 0
+
+
+class Unbound:
+    """A proxy of the application's that stands for nothing now."""
+
+    def __getattr__(self, name):
+        raise RuntimeError("outside of a context")
+
+
+class Caller:
+    def __call__(self):
+        exchange = Unbound()
+        set_user("ada")
+        track_feature("export")
+        return exchange
+
+
+def test_what_a_caller_calls_exchange_is_not_taken_for_a_request(monkeypatch):
+    monkeypatch.setattr(Current.company, "several", True)
+    monitor = monitored(user_first)
+
+    assert type(Caller()()) is Unbound
+    assert monitor is not None
 
 
 async def test_outside_of_a_request_a_user_has_no_features():

@@ -162,6 +162,18 @@ def test_whatever_else_comes_reaches_the_application(
     assert calls[0].usage == Usage(3, 2)
 
 
+def test_an_error_that_comes_with_the_usage_reaches_the_application(
+    stub: OpenAIStub, client: openai.OpenAI, calls: list[Call]
+) -> None:
+    error = {"message": "no", "code": "server_error"}
+    parts = [spoken("a"), event(choices=[], usage=USED, error=error), b"data: [DONE]\n\n"]
+    stub.answer(Answer(parts=parts, content_type="text/event-stream"))
+    with pytest.raises(openai.APIError, match="no"):
+        list(chat(stream=True)(client))
+
+    assert endings(calls) == [("server_error", False)]
+
+
 def test_where_a_stream_shows_no_decoder_the_part_is_taken_out_afterwards(
     client: openai.OpenAI, calls: list[Call], monkeypatch: pytest.MonkeyPatch
 ) -> None:

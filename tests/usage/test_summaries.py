@@ -194,6 +194,13 @@ def test_unpriced_calls_are_never_nothing():
     assert "$" not in text
 
 
+def test_what_a_call_costs_is_of_those_with_a_price():
+    spend = {"gpt-4o": calls(10, 1), "ours": calls(90, 0, unpriced=90)}
+    text = text_of(replace(EMPTY, now=Stretch(DAY, spend)))
+
+    assert "100 calls; $0.10 on average for those with a known price" in text
+
+
 def test_an_exhausted_quota_comes_first():
     many = calls(100, 1, timeout=20, quota_exceeded=2, server_error=5)
     text = text_of(replace(EMPTY, now=Stretch(DAY, spend={"gpt-4o": many})))
@@ -327,3 +334,4 @@ def test_counts_shares_and_times_are_short():
         *("40 s", "14 min", "3 h 5 min", "1 d 1 h", "1 d")
     ]
     assert len(named(1000 * "x")) == 60
+    assert [named(name) for name in ("", " \t", "a\u2003b")] == ["unnamed", "unnamed", "a b"]

@@ -127,6 +127,81 @@ async def test_where_nobody_watches_it_is_not_known() -> None:
     assert found["cost_usd"] == dict.fromkeys(("today", "last_7_days", "month", "projected_month"))
 
 
+@pytest.mark.parametrize("cost", [-1.0, float("nan"), float("inf"), "free", 10**400])
+async def test_what_cannot_be_a_cost_is_no_price(cost: Any) -> None:
+    monitor = monitored("memory:")
+    async with monitor:
+        monitor.track_openai_call("gpt", cost=1.5)
+        monitor.track_openai_call("gpt", cost=cost, usage={"input": -5, "output": 7})
+        found = await stats(monitor)
+        metrics = monitor._parts.catalogue
+
+    assert (found["calls"], found["unpriced_calls"]) == (2, 1)
+    assert found["cost_usd"]["month"] == 1.5
+    assert found["tokens"] == {**NOTHING, "output": 7}
+    assert metrics.openai_calls.values == {("gpt", "success"): 2}
+    assert metrics.openai_cost.values == {("gpt",): 1.5}
+    assert metrics.openai_unpriced.values == {("gpt",): 1}
+    assert metrics.openai_tokens.values == {("gpt", "output"): 7}
+
+
+async def test_ten_thousand_tiny_calls_add_up_exactly() -> None:
+    monitor = monitored("memory:")
+    async with monitor:
+        for _ in range(10_000):
+            monitor.track_openai_call("nano", cost=0.000000005, usage={"input": 1})
+        found = await stats(monitor)
+
+    assert found["cost_usd"]["today"] == found["models"][0]["cost_usd"] == 0.00005
+    assert found["calls"] == found["tokens"]["input"] == 10_000
+
+
+async def test_what_is_free_costs_nothing_and_has_a_price() -> None:
+    monitor = monitored("memory:")
+    async with monitor:
+        monitor.track_openai_call("house", cost=0)
+        found = await stats(monitor)
+
+    assert found["cost_usd"]["today"] == found["models"][0]["cost_usd"] == 0
+    assert found["unpriced_calls"] == 0
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "today", "last_7_days"), [(0.1, None, 1.0), (5, 0.0, 1.0), (15, 0.0, 1.0)]
+)
+async def test_a_day_of_calls_without_a_price_is_not_known(
+    store: SQLite, days_ago: float, today: float | None, last_7_days: float
+) -> None:
+    """Though the month is."""
+    unpriced = Value(1, 0, 0, 0, {}, {"unpriced": 1})
+    paid = row(Kind.SPEND, ("gpt", "", ""), NOON - 2 * DAY, costing(1.0))
+    await write(store, paid, row(Kind.SPEND, ("new", "", ""), NOON - days_ago * DAY, unpriced))
+    cost = (await SpendStats(spending_of(store, NOON), lambda: True).as_dict())["cost_usd"]
+
+    assert (cost["today"], cost["last_7_days"], cost["month"]) == (today, last_7_days, 1.0)
+
+
+async def test_a_month_of_calls_without_a_price_has_no_projection(store: SQLite) -> None:
+    unpriced = Value(1, 0, 0, 0, {}, {"unpriced": 1})
+    times = [NOON - days * DAY for days in range(10)]
+    await write(store, *(row(Kind.SPEND, ("new", "", ""), time, unpriced) for time in times))
+    cost = (await SpendStats(spending_of(store, NOON), lambda: True).as_dict())["cost_usd"]
+
+    assert cost == dict.fromkeys(("today", "last_7_days", "month", "projected_month"))
+
+
+@pytest.mark.parametrize(("days_ago", "last_7_days"), [(5, None), (15, 0.0)])
+async def test_a_week_of_calls_without_a_price_is_not_known(
+    store: SQLite, days_ago: float, last_7_days: float | None
+) -> None:
+    unpriced = Value(1, 0, 0, 0, {}, {"unpriced": 1})
+    paid = row(Kind.SPEND, ("gpt", "", ""), NOON - 20 * DAY, costing(1.0))
+    await write(store, paid, row(Kind.SPEND, ("new", "", ""), NOON - days_ago * DAY, unpriced))
+    cost = (await SpendStats(spending_of(store, NOON), lambda: True).as_dict())["cost_usd"]
+
+    assert (cost["today"], cost["last_7_days"], cost["month"]) == (0.0, last_7_days, 1.0)
+
+
 async def test_what_only_calls_without_a_price_cost_is_not_known() -> None:
     monitor = monitored("memory:")
     async with monitor:
@@ -322,6 +397,30 @@ async def test_the_account_forgets_what_nobody_asks_for() -> None:
     assert (await account.read(query)).groups.keys() == {("gpt",)}
     now[0] += 64 * DAY
     assert (await account.read(query)).groups == {}
+
+
+async def test_a_long_memory_does_not_hold_up_the_event_loop() -> None:
+    """Nor is all of it looked through for each day."""
+    now = [NOON - 40 * DAY]
+    account, seen = Account(lambda: now[0]), list[int]()
+    while now[0] < NOON:
+        noted(account.ledger)
+        account.settle()
+        now[0] += 6 * HOUR
+    spending = Spending(account.read, lambda: now[0], UTC)
+
+    async def others() -> None:
+        while True:
+            await anyio.lowlevel.checkpoint()
+            seen.append(len(seen))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(others)
+        stand = await spending.stand()
+        group.cancel_scope.cancel()
+
+    assert len(stand.past.days) == 40
+    assert len(seen) >= 40
 
 
 async def test_the_account_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

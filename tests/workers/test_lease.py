@@ -43,9 +43,9 @@ assert lease.hold()
 child = os.fork()
 if child == 0:
     assert not lease.hold()
-    print("child", flush=True)
+    os.write(1, b"child\\n")
     time.sleep(600)
-print(child, flush=True)
+os.write(1, f"{child}\\n".encode())
 time.sleep(600)
 """
 
@@ -226,6 +226,54 @@ class TestFileLease:
         lease.forsake()
 
 
+class TestKin:
+    def test_what_one_of_a_process_holds_all_hold_until_it_is_given_back(self, path: Path) -> None:
+        leases: list[FileLease] = []
+        leases += [FileLease([path], kin=leases.copy) for _ in range(3)]
+        one, other, third = leases
+        assert [each.hold() for each in leases] == [True] * 3
+        assert one.name == other.name == third.name
+        stranger = FileLease([path])
+        assert not stranger.hold()
+        one.release()
+        assert stranger.hold()
+        assert [each.hold() for each in leases] == [False] * 3
+        stranger.release()
+        assert third.hold()
+        third.release()
+
+    def test_the_file_of_kin_is_never_put_aside(self, path: Path) -> None:
+        now = [1e9]
+        leases: list[FileLease] = []
+        leases += [FileLease([path], kin=leases.copy, wall=lambda: now[0]) for _ in range(2)]
+        one, other = leases
+        one.hold()
+        now[0] += 2 * STALE_SECONDS
+        assert other.hold()
+        assert one.hold()
+        one.release()
+
+    def test_who_waits_knows_the_name_of_its_host(self, path: Path) -> None:
+        """Whoever is the first to have the file that comes after this one goes on under it."""
+        one, other = FileLease([path]), FileLease([path])
+        one.hold()
+        other.hold()
+        assert other.name == one.name
+        one.release()
+
+    def test_where_other_files_count_now_the_one_before_is_given_back(
+        self, path: Path, tmp_path: Path
+    ) -> None:
+        paths = [path]
+        one, other = FileLease(lambda: tuple(paths)), FileLease([path])
+        assert one.hold()
+        paths[:] = [tmp_path / "other"]
+        assert one.hold()
+        assert other.hold()
+        one.release()
+        other.release()
+
+
 class TestLockPaths:
     def test_service_and_environment_tell_voices_apart_and_nothing_else(self) -> None:
         file = Path("/var/lib/shop.sqlite")
@@ -244,6 +292,23 @@ class TestLockPaths:
         assert spare.parent.parent == Path(tempfile.gettempdir())
         assert str(os.getuid()) in spare.parent.name
         assert lock_paths("shop", "production", None) == (spare,)
+
+    def test_where_nothing_can_be_written_there_is_none_and_asking_says_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As in a container with a read-only file system."""
+
+        def nowhere() -> str:
+            raise FileNotFoundError
+
+        monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+        assert lock_paths("shop", "production", None) == ()
+        with pytest.raises(LeaseError):
+            FileLease(()).hold()
+        (beside,) = lock_paths("shop", "production", tmp_path / "volume" / "shop.sqlite")
+        lease = FileLease([beside])
+        assert lease.hold()
+        lease.release()
 
     @pytest.mark.parametrize("service", ["ä/../ö", "x" * 5000, "\udcff", ""])
     def test_any_service_has_a_short_plain_name(self, service: str) -> None:

@@ -41,7 +41,7 @@ async def make(postgres: Postgres, anyio_backend: str) -> AsyncIterator[Made]:
             line.close,
             table=f"{SCHEMA}.state",
             service=service,
-            key="leader of alerts in production",
+            key=lambda: "leader of alerts in production",
             seconds=seconds,
         )
 

@@ -57,6 +57,7 @@ class PostgreSQL:
         self._writer, self._reader = Line(self._address), Line(self._address)
         self._known = writing.Known()
         self._newer = False
+        self.faults = 0
         self._held_up, self._holding_up = -inf, ""
         self._forgot = -inf
 
@@ -202,6 +203,7 @@ class PostgreSQL:
 
     def _note_version(self, version: int) -> None:
         if version > VERSION and not self._newer:
+            self.faults += 1
             _logger.warning(
                 "The history at %s was written by a newer version (format %d, known is %d): it is "
                 "only read, and nothing is added to it",

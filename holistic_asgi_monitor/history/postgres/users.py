@@ -130,32 +130,43 @@ async def users_since(
 
 
 async def drop_user_days(connection: asyncpg.Connection[Any], before: int) -> None:
-    """Keep of the days before a day only how many users there were."""
+    """Keep of the days before a day only how many users there were.
+
+    Of each service it is one day at a time, the oldest: all of them, after a pause, could take
+    longer than an answer may.
+    """
     for (service,) in await connection.fetch(_SERVICES):
-        await connection.execute(
-            f"INSERT INTO {SCHEMA}.user_days AS known "  # noqa: S608 - our names
-            f"SELECT service, day, feature, count(*) FROM {SCHEMA}.users "
-            "WHERE service = $1 AND day < $2 "
-            "GROUP BY service, day, feature ON CONFLICT (service, day, feature) "
-            "DO UPDATE SET users = greatest(known.users, excluded.users)",
-            service,
-            before,
-        )
-        gone = await connection.execute(
-            f"DELETE FROM {SCHEMA}.users WHERE service = $1 AND day < $2",  # noqa: S608 - our name
-            service,
-            before,
-        )
-        if not gone.endswith(" 0"):
-            await connection.execute(
-                f"DELETE FROM {SCHEMA}.last_seen WHERE service = $1 AND last < $2",  # noqa: S608 - our name
-                service,
-                before * DAY_MINUTES,
-            )
+        oldest = f"SELECT min(day) FROM {SCHEMA}.users WHERE service = $1"  # noqa: S608 - our name
+        until = await connection.fetchval(oldest, service) + 1
+        if until <= before:
+            await _drop_user_days(connection, service, until)
     await connection.execute(
         f"DELETE FROM {SCHEMA}.user_days WHERE day < $1",  # noqa: S608 - our name
         before - EVENT_DAYS,
     )
+
+
+async def _drop_user_days(connection: asyncpg.Connection[Any], service: str, before: int) -> None:
+    await connection.execute(
+        f"INSERT INTO {SCHEMA}.user_days AS known "  # noqa: S608 - our names
+        f"SELECT service, day, feature, count(*) FROM {SCHEMA}.users "
+        "WHERE service = $1 AND day < $2 "
+        "GROUP BY service, day, feature ON CONFLICT (service, day, feature) "
+        "DO UPDATE SET users = greatest(known.users, excluded.users)",
+        service,
+        before,
+    )
+    gone = await connection.execute(
+        f"DELETE FROM {SCHEMA}.users WHERE service = $1 AND day < $2",  # noqa: S608 - our name
+        service,
+        before,
+    )
+    if not gone.endswith(" 0"):
+        await connection.execute(
+            f"DELETE FROM {SCHEMA}.last_seen WHERE service = $1 AND last < $2",  # noqa: S608 - our name
+            service,
+            before * DAY_MINUTES,
+        )
 
 
 async def _is_full(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ from holistic_asgi_monitor.history.postgres.schema import NAMES_LOCK, SCHEMA, VE
 from holistic_asgi_monitor.history.postgres.users import write_users
 from holistic_asgi_monitor.history.store import Batch, Event, StoreError
 from holistic_asgi_monitor.history.tiers import FINEST, WINDOW
-from holistic_asgi_monitor.history.values import Series, key_of, labels_text, plain
+from holistic_asgi_monitor.history.turns import taking_turns
+from holistic_asgi_monitor.history.values import Row, Series, key_of, labels_text, plain
 
 if TYPE_CHECKING:
     import asyncpg
@@ -51,14 +52,14 @@ async def write(
         # Until the end of it nobody forgets a name, nor brings the tables up to date.
         await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", NAMES_LOCK)
         numbers = await _numbers(connection, service, batch, known)
-        points = sorted(_points(batch, numbers))
         number = await _begun(connection, batch, now)
         if number is None:
             return 0
+        points = [
+            _point(row, numbers[row.series], number) async for row in taking_turns(batch.rows)
+        ]
         await connection.copy_records_to_table(
-            f"points_{FINEST.step}",
-            schema_name=SCHEMA,
-            records=[(series, time, number, *rest) for series, time, *rest in points],
+            f"points_{FINEST.step}", schema_name=SCHEMA, records=sorted(points)
         )
         await connection.execute(
             f"INSERT INTO {SCHEMA}.due SELECT unnest($1::bigint[]), $2",
@@ -126,12 +127,9 @@ async def add_event(connection: asyncpg.Connection[Any], service: str, event: Ev
     )
 
 
-def _points(batch: Batch, numbers: Mapping[Series, int]) -> list[tuple[Any, ...]]:
-    return [
-        (numbers[row.series], row.time, it.count, it.errors, it.total, it.peak, it.body)
-        for row in batch.rows
-        for it in (row.packed,)
-    ]
+def _point(row: Row, series: int, batch: int) -> tuple[Any, ...]:
+    it = row.packed
+    return series, row.time, batch, it.count, it.errors, it.total, it.peak, it.body
 
 
 async def _numbers(
@@ -145,17 +143,21 @@ async def _numbers(
     if known.forgotten != times:
         known.numbers.clear()
         known.forgotten = times
-    every = {row.series for row in batch.rows}
-    numbers = {series: known.numbers[series] for series in every & known.numbers.keys()}
-    new = every - numbers.keys()
-    return {**numbers, **await _learnt(connection, service, new)} if new else numbers
+    numbers, new = dict[Series, int](), set[Series]()
+    async for row in taking_turns(batch.rows):
+        number = known.numbers.get(row.series)
+        if number is None:
+            new.add(row.series)
+        else:
+            numbers[row.series] = number
+    return numbers | await _learnt(connection, service, new) if new else numbers
 
 
 async def _learnt(
     connection: asyncpg.Connection[Any], service: str, new: Iterable[Series]
 ) -> dict[Series, int]:
     """The numbers that these series have or are given."""
-    wanted = {_digest(service, series): series for series in new}
+    wanted = {_digest(service, series): series async for series in taking_turns(new)}
     digests = sorted(wanted)
     await connection.execute(
         f"INSERT INTO {SCHEMA}.series (service, digest, kind, labels) "  # noqa: S608 - our name

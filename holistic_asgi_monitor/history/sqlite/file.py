@@ -75,6 +75,7 @@ class File:
         self.path = path
         self.service = service
         self.longest_log = longest_log
+        self.faults = 0
         self._warned_of_newer = False
         self._warned_of_users = False
 
@@ -157,6 +158,7 @@ class File:
         for trail in _TRAILS:
             with suppress(FileNotFoundError):
                 self._trail(trail).rename(self._trail(aside + trail))
+        self.faults += 1
         _logger.warning(
             "%s is damaged: it is kept as %s, and history begins anew",
             self.name,
@@ -222,6 +224,7 @@ class File:
     def _warn_of_newer(self, version: int) -> None:
         if not self._warned_of_newer:
             self._warned_of_newer = True
+            self.faults += 1
             _logger.warning(
                 "%s was written by a newer version (format %d, known is %d): it is only read, and "
                 "nothing is added to it",

@@ -8,6 +8,8 @@ hashes of users and the log of events. Names without values go; what must stay c
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from holistic_asgi_monitor.history.sqlite.file import File, Session, transaction
@@ -18,9 +20,9 @@ from holistic_asgi_monitor.history.sqlite.upkeep import (
     retention,
 )
 from holistic_asgi_monitor.history.sqlite.users import drop_user_days
-from holistic_asgi_monitor.history.tiers import TIERS, Tier
+from holistic_asgi_monitor.history.tiers import DAY, TIERS, Tier
 
-__all__ = ("checkpoint", "keep_below", "used_bytes")
+__all__ = ("checkpoint", "keep_below", "lean", "used_bytes")
 
 SHARES = dict(zip(TIERS, (0.53, 0.16, 0.13, 0.11), strict=True))
 USERS_SHARE, EVENTS_SHARE = 0.05, 0.02
@@ -75,8 +77,22 @@ def checkpoint(file: File, session: Session, *, above: int | None = None) -> Non
     # A reader that does not end soon must not hold us up: the next time will do.
     (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
     connection.execute(f"PRAGMA busy_timeout = {CHECKPOINT_PATIENCE_MS}")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    connection.execute(f"PRAGMA busy_timeout = {before}")
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {before}")
+
+
+@contextmanager
+def lean(file: File, session: Session) -> Iterator[None]:
+    """Bring the log home where the disk is full: it may be what fills it."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+            with suppress(sqlite3.Error):
+                checkpoint(file, session, above=0)
+        raise
 
 
 def _give_back(file: File, session: Session) -> None:
@@ -139,18 +155,25 @@ def _part(connection: sqlite3.Connection, tier: Tier) -> _Part:
     rows, bodies, oldest, newest = connection.execute(
         f"SELECT count(*), coalesce(sum(length(body)), 0), min(time), max(time) FROM {table(tier)}"  # noqa: S608 - our name
     ).fetchone()
+    newest = _believed(connection, oldest or 0, newest or 0, 1)
+    return _Part(tier, SHARES[tier], rows * ROW_BYTES + bodies, oldest or 0, newest)
+
+
+def _believed(connection: sqlite3.Connection, oldest: int, newest: int, unit: int) -> int:
+    """The newest time, in units of so many seconds, by what is known of the clocks.
+
+    What a clock far ahead has written must not make the rest look old.
+    """
     known = retention(connection)
-    if known is not None and newest is not None:
-        # What a clock far ahead has written must not make the rest look old.
-        newest = max(oldest, min(newest, known.sure))
-    return _Part(tier, SHARES[tier], rows * ROW_BYTES + bodies, oldest or 0, newest or 0)
+    return newest if known is None else max(oldest, min(newest, known.sure // unit))
 
 
 def _users(connection: sqlite3.Connection) -> _Part:
     rows, oldest, newest = connection.execute(
         "SELECT count(*) + (SELECT count(*) FROM last_seen), min(day), max(day) FROM users"
     ).fetchone()
-    return _Part("users", USERS_SHARE, rows * USER_BYTES, oldest or 0, newest or 0)
+    newest = _believed(connection, oldest or 0, newest or 0, DAY)
+    return _Part("users", USERS_SHARE, rows * USER_BYTES, oldest or 0, newest)
 
 
 def _events(connection: sqlite3.Connection) -> _Part:

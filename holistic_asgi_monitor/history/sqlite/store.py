@@ -71,6 +71,11 @@ class SQLite:
         return not self._newer
 
     @property
+    def faults(self) -> int:
+        """How often the file was damaged, or one of a newer version."""
+        return self._file.faults
+
+    @property
     def path(self) -> Path | None:
         """The file, None in memory."""
         return self._file.path
@@ -195,7 +200,8 @@ class SQLite:
         try:
             with self._file.speaking(), self._file.lock():
                 self._refuse_newer(session)
-                result = work(session)
+                with room.lean(self._file, session):
+                    result = work(session)
                 room.checkpoint(self._file, session)
                 return result
         except DamagedError:
