@@ -238,7 +238,7 @@ async def test_a_connection_that_breaks_anywhere_loses_and_doubles_nothing(store
     store = stores.make(port=front.port)
     await store.open()
     number = unbroken = 0
-    committed = []
+    committed: list[tuple[int, ...]] = []
     # A break before the question itself is mended; after the last piece of the answer there is none.
     while unbroken < 3 or not committed:
         number += 1
