@@ -370,7 +370,7 @@ def _error(errors: Sequence[float]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the options, measure, print or write the table; exit 1 where a promise is broken."""
     parser = new_parser("benchmarks.spend_anomalies", __doc__)
-    parser.add_argument("--services", type=positive, default=120, help="for each line (120)")
+    parser.add_argument("--services", type=positive, default=480, help="for each line (480)")
     parser.add_argument("--seed", type=positive, default=7, help="of what is made up (7)")
     options = parser.parse_args(arguments)
     figures = measured(options.seed, options.services)

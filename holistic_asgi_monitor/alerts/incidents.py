@@ -45,6 +45,8 @@ MAX_KEYS = 1000
 RECENT_INCIDENTS = 100
 RESTORED_SECONDS = 600.0
 PART_SECONDS = 300.0
+ELSEWHERE_SECONDS = 60.0
+"""How long it may take at most until we know what another process sees as we do."""
 
 
 class Reason(Enum):
@@ -218,6 +220,8 @@ class Incidents:
         """How many observations were left out because too many keys are in trouble."""
         self.has_let_go = False
         """Whether what was told is no longer known here, since another process tells."""
+        self.elsewhere: frozenset[str] = frozenset()
+        """The keys of which another process, which tells of them, sees that they are in trouble."""
         self.recent: deque[tuple[str, Incident]] = deque(maxlen=RECENT_INCIDENTS)
         """The last incidents that ended, newest last, with their keys."""
         self._conditions: dict[str, Condition] = {}
@@ -470,7 +474,18 @@ class Incidents:
             return False
         if not burns(above, self.policy, now=now):
             return False
+        if self._is_seen_here_alone(parent, above, now):
+            return False
         return not (key.startswith(f"{parent} ") and _is_graver(self.severity(key), above, now))
+
+    def _is_seen_here_alone(self, key: str, condition: Condition, now: float) -> bool:
+        """Whether nobody tells of what is open here: who would tell sees that it is well."""
+        is_ours = self.voice.speaks(key, now) or key in self.elsewhere
+        return (
+            not is_ours
+            and condition.current is not None
+            and now - condition.changed >= ELSEWHERE_SECONDS
+        )
 
     def _affected(self) -> dict[str, list[str]]:
         """For each key the ones in trouble that depend on it."""

@@ -121,12 +121,17 @@ class Keeper:
             self._fall_back(scope, f"it could not be read within {LOAD_SECONDS:g} s")
 
     async def follow(self, scope: Scope) -> None:
-        """Read what another process saves, for when it can no longer be read; never raises."""
+        """Read what another process saves: what it sees, and for when that can no longer be read.
+
+        Never raises.
+        """
         if scope not in self._shelves:
             return
         with anyio.move_on_after(LOAD_SECONDS):
             try:
                 text = await self._shelves[scope].load()
+                if text is not None and text != self._followed.get(scope):
+                    self._outbox.note_elsewhere(self._troubled(text))
             except Exception:
                 # What was read before is as good as it gets.
                 return
@@ -205,6 +210,12 @@ class Keeper:
         else:
             memory = memory.of(self._is_shared)
             self._outbox.restore(memory, now=moments.now, mine=self._is_shared)
+
+    def _troubled(self, text: str) -> list[str]:
+        """The keys that are in trouble by what another process has saved."""
+        memory = read(_values(text), Moments(self._clock(), self._wall()))
+        conditions = memory.snapshot.conditions.items()
+        return [key for key, condition in conditions if condition.current is not None]
 
     def _is_shared(self, key: str) -> bool:
         return not self._outbox.voice.is_local(key)

@@ -106,6 +106,10 @@ class Outbox:
         """The keys of which something is open, or not long enough over to be forgotten."""
         return self._incidents.remembered
 
+    def note_elsewhere(self, keys: Iterable[str]) -> None:
+        """Note which keys are in trouble as another process sees it, which tells of them."""
+        self._incidents.elsewhere = frozenset(keys)
+
     @property
     def has_let_go(self) -> bool:
         """Whether this process no longer knows what it told, since another one tells."""

@@ -148,9 +148,9 @@ class Worker:
         if self.host.row.holder == str(id(self)):
             self.host.row.holder = None
 
-    def see(self, key: str, mark: str) -> None:
+    def see(self, key: str, mark: str, **more: Any) -> None:
         time = NOON + timedelta(seconds=self.time.now)
-        self.outbox.post([seen(key, mark)], now=self.time.now, time=time)
+        self.outbox.post([seen(key, mark, **more)], now=self.time.now, time=time)
 
     @property
     def voice(self) -> str:
@@ -483,6 +483,35 @@ class TestOfSeveralHosts:
         assert all_said(*fleet) == ["fire", "clear"]
         # Where alerts are told apart by it, as in Alertmanager, that is the end of this very one.
         assert second.notifier.alerts[0].instance == "web-1"
+
+    async def test_what_fails_with_a_check_that_only_this_host_sees_fail_is_told_by_it(
+        self, time: VirtualTime
+    ) -> None:
+        """The leader of all tells of databases; of one that only another host has lost, nobody."""
+        first, second = fleet = Fleet(time)
+        async with second_after(*fleet):
+            await time.pass_by(ROUND)
+            for mark in "cccccc..":
+                first.see("db", ".")
+                second.see("db", mark)
+                second.see("traffic", mark, depends_on=("db",))
+                await time.pass_by(ROUND)
+        assert first.said == []
+        assert second.said == [("traffic", "fire"), ("traffic", "clear")]
+
+    async def test_what_fails_with_a_check_that_another_host_tells_of_is_not_told_besides(
+        self, time: VirtualTime
+    ) -> None:
+        first, second = fleet = Fleet(time)
+        async with second_after(*fleet):
+            await time.pass_by(ROUND)
+            for mark in "cccccc......":
+                for worker in fleet:
+                    worker.see("db", mark)
+                    worker.see("traffic", mark, depends_on=("db",))
+                await time.pass_by(ROUND)
+        assert first.said == [("db", "fire"), ("db", "clear")]
+        assert second.said == []
 
     async def test_who_stands_by_goes_on_within_moments_of_the_end_of_the_lease(
         self, time: VirtualTime
