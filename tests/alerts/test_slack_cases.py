@@ -143,6 +143,25 @@ async def test_5_an_outage_within_one_of_slack_is_one_message_afterwards(stub: S
     assert line.reasons[known:] == ["was_down"]
 
 
+async def test_5_an_hour_without_slack_loses_and_doubles_nothing(stub: SlackStub) -> None:
+    stub.script = [Answer(503, "")] * 500
+    line = Line(stub)
+    async with line.running():
+        for number in range(120):
+            line.see("db", "c" if number > 1 else ".")
+            line.see("redis", "c" if 20 <= number < 40 else ".")
+            await line.delivered()
+            await line.time.pass_by(ROUND)
+            await line.delivered()
+        known = len(stub.received)
+        stub.script.clear()
+        await line.rounds("c" * 6)
+    after = json.dumps(stub.payloads[known:])
+    assert known > 50, "it is tried at least once a minute"
+    assert len(stub.payloads) - known == 1, "all that there is to say goes into one message"
+    assert ("db is critical" in after, "redis was down" in after) == (True, True)
+
+
 async def test_6_an_all_clear_that_slack_did_not_take_comes_later(stub: SlackStub) -> None:
     line = Line(stub)
     async with line.running():
