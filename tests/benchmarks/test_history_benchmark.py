@@ -20,7 +20,7 @@ def rows(text, head):
 
 @pytest.mark.timeout(120)
 def test_a_day_of_many_endpoints_is_written_off_the_loop_and_asked_quickly(capsys):
-    """Bounds are some times those of the issue: the machine has other things to do."""
+    """Bounds are some times what is promised: the machine has other things to do."""
     history.main(["--sizes", "5", "40x2", "--minutes", "300", "--days", "0"])
     small, large = rows(capsys.readouterr().out, history.HEAD)
 
@@ -36,7 +36,7 @@ def test_a_day_of_many_endpoints_is_written_off_the_loop_and_asked_quickly(capsy
 def test_a_year_stays_below_its_cap_and_keeps_the_newest_minutes_whole(capsys):
     history.main(
         [
-            *("--sizes", "5", "--minutes", "30", "--days", "40"),
+            *("--sizes", "5", "--minutes", "30", "--days", "4"),
             *("--year-endpoints", "10", "--cap", "5"),
         ]
     )
@@ -44,7 +44,7 @@ def test_a_year_stays_below_its_cap_and_keeps_the_newest_minutes_whole(capsys):
 
     assert float(largest) < 1.3 * float(cap)
     assert float(minute.removesuffix(" d")) >= 1.5
-    assert float(day.removesuffix(" d")) >= 39
+    assert float(day.removesuffix(" d")) >= 3
     assert float(seconds) < 600
 
 

@@ -445,6 +445,7 @@ async def test_a_file_that_was_removed_is_made_again(stores, path):
     assert await found(store) == {NOON: 5}
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_the_log_of_the_file_stays_short(stores, path):
     store = stores(path)
     value = spread(500)
@@ -454,6 +455,7 @@ async def test_the_log_of_the_file_stays_short(stores, path):
         assert path.with_name("history.sqlite-wal").stat().st_size < 6 << 20
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_what_is_deleted_is_given_back_to_the_disk(stores, path):
     store = stores(path)
     value = spread(300)
@@ -492,6 +494,7 @@ async def test_a_clock_that_is_far_ahead_deletes_nothing(stores, path, real):
     assert not await store.claim("once", NOON)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_rows_of_a_clock_that_is_far_ahead_do_not_make_all_others_old(stores, path):
     store = stores(path)
     store._cap = 1 << 20
@@ -530,6 +533,7 @@ async def test_names_of_which_nothing_is_left_are_forgotten_by_every_process(sto
         assert counts(answer) == {later: count}
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_names_and_the_log_of_events_count_in_the_cap(stores, path):
     """Features that are named anew every hundred days, and incidents without end."""
     store = stores(path, max_mb=5)
@@ -554,6 +558,7 @@ async def test_names_and_the_log_of_events_count_in_the_cap(stores, path):
     assert await store.get_state("incidents") == "x" * 200_000
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_the_file_stays_below_its_cap_and_keeps_the_newest(stores, path):
     """Where the cap is too small for everything, each tier keeps its newest values."""
     store = stores(path, max_mb=5)
