@@ -36,6 +36,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 REQUIREMENTS = ROOT / "tests" / "requirements.txt"
 STEP_SECONDS = 600.0
+TESTING_SECONDS = 1800.0
+"""A slow machine may take so long for one Python; each test has a limit of its own."""
 PACKAGE_LEVELS = 4
 SEARCHED = ("3.11", "3.12", "3.13")
 OLD_FRAMEWORKS = {
@@ -138,9 +140,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--jobs",
-        default="3",
+        default="4",
         metavar="N",
-        help="processes per pytest run (default: 3, since most tests wait for something; "
+        help="processes per pytest run (default: 4, since most tests wait for something; "
         "0: all tests in one)",
     )
     arguments = list(arguments)
@@ -544,7 +546,7 @@ def pytest_command(python: Python, *, main: bool, options: argparse.Namespace) -
 def run_pytest(python: Python, command: Sequence[str], variables: dict[str, str]) -> None:
     """Run the tests on one interpreter, in the open."""
     results(python).unlink(missing_ok=True)
-    execute(command, extra=variables, shown=True)
+    execute(command, extra=variables, shown=True, seconds=TESTING_SECONDS)
 
 
 def count(file: Path) -> tuple[int, int]:
