@@ -31,13 +31,20 @@ def new_parser(program: str, description: str | None) -> argparse.ArgumentParser
     )
     parser.add_argument(
         "--write",
-        type=Path,
+        type=page,
         nargs="?",
         const=DOCS,
         metavar="FILE",
         help="put the table between its markers in docs/benchmarks.md, or in FILE",
     )
     return parser
+
+
+def page(text: str) -> Path:
+    """A page that is there: who measures for minutes must not learn only then that it is not."""
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text} to put the table into")
+    return Path(text)
 
 
 def positive(text: str) -> int:

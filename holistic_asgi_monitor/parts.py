@@ -202,26 +202,7 @@ class Parts:
             voice=Voice(local_keys([self.system.name])),
         )
         keeper, leader = leadership(settings, self.recorder, self.outbox, lambda: self.runner.names)
-        self.bulletins = Bulletins(self.recorder, self.outbox)
-        self.chronicle = Chronicle(
-            self.recorder, self.outbox, reminders=self.outbox.longest_reminder
-        )
-        self.summaries = Summaries(
-            settings,
-            self.recorder,
-            self.bulletins,
-            self.chronicle,
-            attached=self._openai_attached,
-        )
-        self.errands: list[Callable[[], Awaitable[None]]] = [
-            self.bulletins.tend,
-            self.chronicle.write,
-            self.summaries,
-        ]
-        self.errands.append(self.audience.refresh)
-        spend_watch = SpendWatch(settings, self.spending, self.recorder, self.bulletins)
-        self.tracker.listeners.append(spend_watch.note)
-        self.errands.append(spend_watch)
+        self._build_errands()
         self.lookout = Lookout(
             settings,
             self.catalogue.series,
@@ -250,6 +231,30 @@ class Parts:
         asked = [check for check in self.checks if isinstance(check, check_room.OpenAI)]
         self.news = News(asked, self.watch.hasten, pause=settings.recheck_seconds)
         self.tracker.listeners.append(self.news)
+
+    def _build_errands(self) -> None:
+        """What the watch does once a minute beside its rounds."""
+        settings = self.settings
+        self.bulletins = Bulletins(self.recorder, self.outbox)
+        self.chronicle = Chronicle(
+            self.recorder, self.outbox, reminders=self.outbox.longest_reminder
+        )
+        self.summaries = Summaries(
+            settings,
+            self.recorder,
+            self.bulletins,
+            self.chronicle,
+            attached=self._openai_attached,
+        )
+        spend_watch = SpendWatch(settings, self.spending, self.recorder, self.bulletins)
+        self.tracker.listeners.append(spend_watch.note)
+        self.errands: list[Callable[[], Awaitable[None]]] = [
+            self.bulletins.tend,
+            self.chronicle.write,
+            self.summaries,
+            self.audience.refresh,
+            spend_watch,
+        ]
 
     def _heartbeat(self) -> Heartbeat | None:
         url, interval = self.settings.heartbeat_url, self.settings.check_interval_seconds

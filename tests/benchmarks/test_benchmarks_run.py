@@ -122,6 +122,7 @@ def test_without_write_the_table_is_printed(tmp_path: Path) -> None:
         (("benchmarks.requests", "--only", "nobody"), "there is no nobody; there are bare,"),
         (("benchmarks.requests", "--blocks", "0"), "0 is not a whole number of at least 1"),
         (("benchmarks.scrape", "--endpoints", "5,-1"), "-1 is not a whole number of at least 1"),
+        (("benchmarks.requests", "--write", "no.md"), "there is no file no.md to put the table"),
         (("benchmarks.scrape", "--endpoints", "5,x"), "x is not a whole number of at least 1"),
     ],
 )
