@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 __all__ = (
@@ -115,9 +114,6 @@ class AlertState(Enum):
     """A message that opens no incident: one of the user's own."""
 
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class CheckResult:
     """What one check saw.
@@ -128,7 +124,7 @@ class CheckResult:
 
     status: Status
     message: str = ""
-    details: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    details: Mapping[str, Any] = field(default_factory=dict)
     response_time_ms: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -181,7 +177,8 @@ class Report:
             "instance": self.instance,
         }
         if public:
-            return head | {"services": self._public_services()}
+            names = {"healthy_services": self.named(Status.HEALTHY)}
+            return head | {"services": self._public_services(), "summary": names}
         return head | {
             "services": {name: result.as_dict() for name, result in self.services.items()},
             "summary": self._summary(),
@@ -221,7 +218,7 @@ class Alert:
     summary: str
     started_at: datetime
     ended_at: datetime | None = None
-    details: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    details: Mapping[str, Any] = field(default_factory=dict)
     reason: str = "fire"
     service: str = ""
     environment: str = ""

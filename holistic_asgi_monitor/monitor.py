@@ -65,6 +65,7 @@ class Monitor:
             app, settings, checks=checks, notifiers=notifiers, registry=registry, route=route
         )
         self._way = self._parts.way(app, user_id)
+        Current.entrance = Monitor.__call__.__code__
         _sign_requests_on_the_stack()
 
     @classmethod
@@ -83,9 +84,10 @@ class Monitor:
 
         The app is served as before; what is returned is for `check`, `report` and the others.
         """
-        if not callable(getattr(app, "add_middleware", None)):
+        if isinstance(app, type) or not callable(getattr(app, "add_middleware", None)):
+            given = f"the class {app.__name__}" if isinstance(app, type) else type(app).__name__
             raise ConfigurationError(
-                f"Monitor.attach takes a Starlette or FastAPI app, not {type(app).__name__}; "
+                f"Monitor.attach takes a Starlette or FastAPI app, not {given}; "
                 "around any ASGI app goes app = Monitor(app)"
             )
         monitor = cls(
@@ -135,7 +137,7 @@ class Monitor:
         finally:
             if exchange.start:
                 exchange.left_open()
-            if company.noting:
+            if company.noting or token is not None:
                 scope.pop(MARK, None)
                 if token is not None:
                     Current.request.reset(token)
@@ -312,7 +314,7 @@ def _noted(company: Company, exchange: Exchange) -> Token[Underway | None] | Non
     """Note what somebody needs to know of a request that nobody needs as a rule."""
     if company.several:
         exchange.scope[MARK] = True
-    return Current.request.set(exchange) if company.asked else None
+    return Current.request.set(exchange) if company.carries() else None
 
 
 async def _serve_websocket(way: RequestPath, scope: Scope, receive: Receive, send: Send) -> None:

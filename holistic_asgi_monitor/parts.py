@@ -5,12 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
-from functools import partial
 from typing import Any
 
 import anyio
@@ -19,24 +16,20 @@ from starlette.types import ASGIApp, Scope
 
 from holistic_asgi_monitor import checks as check_room
 from holistic_asgi_monitor._version import __version__
-from holistic_asgi_monitor.alerts.bulletins import Bulletins
-from holistic_asgi_monitor.alerts.chronicle import Chronicle
 from holistic_asgi_monitor.alerts.heartbeat import Heartbeat
 from holistic_asgi_monitor.alerts.leases import leadership
 from holistic_asgi_monitor.alerts.lookout import Lookout
 from holistic_asgi_monitor.alerts.maintenance import Maintenance
 from holistic_asgi_monitor.alerts.outbox import Outbox
-from holistic_asgi_monitor.alerts.spending import SpendWatch
-from holistic_asgi_monitor.alerts.summaries import Summaries
 from holistic_asgi_monitor.alerts.voice import Scope as VoiceScope
 from holistic_asgi_monitor.alerts.voice import Voice, local_keys
+from holistic_asgi_monitor.business import Business, refuse_what_gives_no_id
 from holistic_asgi_monitor.checks.environment import checks_from_environment
 from holistic_asgi_monitor.checks.function import FunctionCheck
 from holistic_asgi_monitor.checks.lag import LoopLag
 from holistic_asgi_monitor.checks.probe import Probe
 from holistic_asgi_monitor.checks.runner import Runner
 from holistic_asgi_monitor.checks.traffic import Traffic, TrafficWindow
-from holistic_asgi_monitor.history.ledger import Ledger
 from holistic_asgi_monitor.history.off import Off
 from holistic_asgi_monitor.history.opening import spare_store, to_store
 from holistic_asgi_monitor.history.recorder import Recorder
@@ -48,14 +41,8 @@ from holistic_asgi_monitor.metrics.windows import WINDOWS, Windows
 from holistic_asgi_monitor.model import Check, ConfigurationError, Notifier, Severity
 from holistic_asgi_monitor.notifiers.environment import notifiers_from_environment
 from holistic_asgi_monitor.settings import Settings
-from holistic_asgi_monitor.usage.activity import Activity, Remembered
-from holistic_asgi_monitor.usage.audience import Audience
-from holistic_asgi_monitor.usage.calendar import zone_of
-from holistic_asgi_monitor.usage.openai import OpenAITracking
-from holistic_asgi_monitor.usage.openai_call import Call, Usage
 from holistic_asgi_monitor.usage.openai_news import News
-from holistic_asgi_monitor.usage.spending import Account, Spending
-from holistic_asgi_monitor.usage.tracking import Current, Tracker
+from holistic_asgi_monitor.usage.tracking import Current
 from holistic_asgi_monitor.watch import Watch
 from holistic_asgi_monitor.web.endpoints import Endpoints, Sources
 from holistic_asgi_monitor.web.history.source import Recorded
@@ -63,22 +50,15 @@ from holistic_asgi_monitor.web.lifespan import Lifespan
 from holistic_asgi_monitor.web.orders import Orders
 from holistic_asgi_monitor.web.requests import Exchange, RequestPath, UserId
 from holistic_asgi_monitor.web.routes import Routes
-from holistic_asgi_monitor.web.spend import SpendStats
 from holistic_asgi_monitor.web.stats import Identity, Statistics
 from holistic_asgi_monitor.web.trend import Trend, Trends
-from holistic_asgi_monitor.web.visitors import signed_in
 
 __all__ = ("Parts",)
 
 _logger = logging.getLogger("holistic_asgi_monitor")
 
 TRAFFIC_SECONDS = WINDOWS["5m"]
-_OPENAI_FAILURES = frozenset(
-    (
-        *("auth_error", "quota_exceeded", "rate_limited"),
-        *("timeout", "connection_error", "server_error"),
-    )
-)
+_REGISTRY = "a CollectorRegistry of prometheus_client, or None"
 
 
 class Parts:
@@ -94,6 +74,7 @@ class Parts:
         registry: CollectorRegistry | None,
         route: Callable[[Scope], str | None] | None,
     ) -> None:
+        _refuse_what_does_not_fit(app, settings, notifiers, registry, route)
         self.app = app
         self.settings = settings = settings if settings is not None else _from_environment()
         self.started = time.monotonic()
@@ -113,22 +94,14 @@ class Parts:
         self.routes = Routes(app, route=route)
         self.paths = RequestPath(self.catalogue, self.routes)
         self.windows = Windows(self.catalogue.series, self.started)
-        self._build_usage()
+        self.business = Business(
+            settings, self.catalogue, fault=self.paths.fault, endpoint=self._endpoint
+        )
+        self.tracker = self.business.tracker
         self._build_history()
         self._build_checks(checks)
         self._build_watch(notifiers)
         self._build_endpoints(_version(settings, app))
-
-    def _build_usage(self) -> None:
-        self.activity = Activity(self.settings.user_hash_key or "")
-        self.tracker = Tracker(
-            self.catalogue, self.activity, fault=self.paths.fault, endpoint=self._endpoint
-        )
-        Current.born(self.tracker)
-        self.openai: OpenAITracking | None = None
-        if self.settings.enabled and self.settings.track_openai:
-            self.openai = OpenAITracking(self.tracker, self.settings.openai_prices)
-            self.openai.begin()
 
     def _build_history(self) -> None:
         """Nothing is opened here: a command may only look at the app."""
@@ -139,39 +112,11 @@ class Parts:
             instance=settings.instance,
             flush_seconds=settings.flush_seconds,
             spare=lambda: spare_store(settings),
-            keyed_users=self.activity.keyed,
+            keyed_users=self.business.activity.keyed,
         )
-        self.tracker.feature_listeners.append(self.recorder.ledger.note_feature)
-        self._build_audience()
         self.history = Recorded(self.recorder)
         self.trends = Trends(self.history.read, lambda: self.recorder.now)
-        self._build_spending()
-
-    def _build_spending(self) -> None:
-        """Spend is read from history, or where there is none from what memory knows."""
-        ledger, read, watched = self.recorder.ledger, self.history.read, self._watched
-        if isinstance(self.recorder.store, Off):
-            account = Account(lambda: self.recorder.now)
-            ledger, read, watched = account.ledger, account.read, lambda: True
-        self.tracker.listeners.append(partial(_note_spend, ledger))
-        zone = zone_of(self.settings.timezone)
-        self.spending = Spending(read, lambda: self.recorder.now, zone)
-        self.spend_stats = SpendStats(self.spending, watched)
-
-    def _build_audience(self) -> None:
-        """Users go where they are counted: into history, or where there is none into memory."""
-        off = isinstance(self.recorder.store, Off)
-        ledger = self.recorder.ledger
-        remembered = Remembered(time.monotonic, ledger.drop_user) if off else None
-        note = ledger.note_user if remembered is None else remembered.note
-        if self.settings.enabled:
-            self.activity.listeners.append(note)
-        self.audience = Audience(
-            self.recorder,
-            uses=self._feature_uses,
-            watched=self._watched,
-            remembered=remembered,
-        )
+        self.business.keep_in(self.recorder, self.history.read, self._readable)
 
     def _build_checks(self, checks: Sequence[Check] | None) -> None:
         self.traffic = Traffic(self._traffic_window, self.settings)
@@ -202,12 +147,12 @@ class Parts:
             voice=Voice(local_keys([self.system.name])),
         )
         keeper, leader = leadership(settings, self.recorder, self.outbox, lambda: self.runner.names)
-        self._build_errands()
+        self.errands = self.business.speak_through(self.outbox)
         self.lookout = Lookout(
             settings,
             self.catalogue.series,
             self.windows,
-            openai=self._openai_calls,
+            openai=self.business.calls,
             remembered=lambda: self.outbox.remembered,
             now=self.started,
         )
@@ -232,30 +177,6 @@ class Parts:
         self.news = News(asked, self.watch.hasten, pause=settings.recheck_seconds)
         self.tracker.listeners.append(self.news)
 
-    def _build_errands(self) -> None:
-        """What the watch does once a minute beside its rounds."""
-        settings = self.settings
-        self.bulletins = Bulletins(self.recorder, self.outbox)
-        self.chronicle = Chronicle(
-            self.recorder, self.outbox, reminders=self.outbox.longest_reminder
-        )
-        self.summaries = Summaries(
-            settings,
-            self.recorder,
-            self.bulletins,
-            self.chronicle,
-            attached=self._openai_attached,
-        )
-        spend_watch = SpendWatch(settings, self.spending, self.recorder, self.bulletins)
-        self.tracker.listeners.append(spend_watch.note)
-        self.errands: list[Callable[[], Awaitable[None]]] = [
-            self.bulletins.tend,
-            self.chronicle.write,
-            self.summaries,
-            self.audience.refresh,
-            spend_watch,
-        ]
-
     def _heartbeat(self) -> Heartbeat | None:
         url, interval = self.settings.heartbeat_url, self.settings.check_interval_seconds
         return None if url is None else Heartbeat(url, interval)
@@ -277,12 +198,12 @@ class Parts:
             report=self.watch.last_report,
             system=self._system,
             database=self._database,
-            audience=self.audience.now,
-            openai=self._openai_figures,
+            audience=self.business.audience.now,
+            openai=self.business.openai_figures,
             failures=lambda: list(self.paths.failures),
             alerts=self._alerts,
             trend=self._trend,
-            summary=self._summary,
+            summary=self.business.last_summary,
         )
         self._read_gauges()
         self.catalogue.app_info.set(
@@ -300,6 +221,7 @@ class Parts:
                 ready=self._ready,
                 orders=Orders(self.outbox, lambda: self.runner.names),
             ),
+            root_path=self.routes.root_path,
             clock=lambda: self.recorder.now,
         )
 
@@ -312,9 +234,9 @@ class Parts:
         way.observed = "http" if self.settings.enabled else "nothing"
         way.endpoints, way.own = self.endpoints, self.endpoints.paths
         way.tracker = self.tracker
-        way.note_user, way.user_id = self.note_user, user_id
+        way.note_user, way.user_id = self._note_user, user_id
         if user_id is not None:
-            _refuse_coroutine_function(user_id)
+            refuse_what_gives_no_id(user_id)
             # Where users are asked for, requests carry themselves from the first one on.
             way.company.asked = way.company.noting = True
         return way
@@ -324,7 +246,6 @@ class Parts:
         if Current.company.resting:
             await anyio.sleep_forever()
         self._ran = True
-        Current.started(self.tracker)
         self.draining = False
         if not self._announced:
             self._announced = True
@@ -332,8 +253,7 @@ class Parts:
             self._warn_of_hidden_routes()
             self.warn_of_unknown_checks()
         self.news.settle()
-        if self.openai is not None:
-            self.openai.begin()
+        self.business.begin()
         try:
             await self.watch.run()
         finally:
@@ -342,8 +262,8 @@ class Parts:
 
     async def _stopped(self) -> None:
         """Write what was counted in a life too short for its own task to begin."""
-        if self.openai is not None and not self.paths.lifespan.serving:
-            self.openai.end()
+        if not self.paths.lifespan.serving:
+            self.business.end()
         if not self._ran and not Current.company.resting:
             await self.recorder.close()
         self._ran = False
@@ -362,14 +282,8 @@ class Parts:
         """A window of maintenance that has not begun yet."""
         return Maintenance(self.outbox.quiet_times, reason, minutes)
 
-    def note_user(self, exchange: Exchange) -> None:
-        """Find out who made a request, and count the user; never raises."""
-        try:
-            asked = self.paths.user_id or signed_in
-            self.tracker.found_user(exchange, asked(exchange.scope))
-        except Exception:
-            # The callable is the user's: whatever is wrong with it, the request is served.
-            self.paths.fault("user_id")
+    def _note_user(self, exchange: Exchange) -> None:
+        self.business.note_user(exchange, self.paths.user_id)
 
     def _read_gauges(self) -> None:
         """Let the page, and whatever else reads the registry, ask at the time of the scrape."""
@@ -378,10 +292,8 @@ class Parts:
         families.memory_ratio.read = lambda: _ratio(self.system.sample().memory_percent)
         families.cpu_ratio.read = lambda: _ratio(self.system.sample().cpu_percent)
         families.active_connections.read = self._active_connections
-        families.openai_attached.read = lambda: self.openai is not None and self.openai.attached
-        families.active_users.read = lambda: {
-            (window,): float(users) for window, users in self.audience.last.users.items()
-        }
+        families.openai_attached.read = lambda: self.business.attached
+        families.active_users.read = self.business.active_users
         tally = self.recorder.tally
         families.history_flush_seconds.read = lambda: tally.flush_seconds
         families.history_pending.read = lambda: tally.pending
@@ -397,10 +309,8 @@ class Parts:
 
     def _warn_of_hidden_routes(self) -> None:
         """Say which routes of the app ours stand before, where the app shows them."""
-        shown = _attribute(self.app, "routes")
-        for route in shown if isinstance(shown, Sequence) else ():
-            path = _attribute(route, "path")
-            if isinstance(path, str) and path in self.endpoints.paths:
+        for path in self.endpoints.paths:
+            if not path.endswith("/") and self.routes.stands_at(path):
                 _logger.warning(
                     "The app has a route at %s, where the monitor answers: move the monitor's "
                     "with MONITOR_HEALTH_PATH, MONITOR_METRICS_PATH or MONITOR_PREFIX",
@@ -424,20 +334,9 @@ class Parts:
                     ", ".join(self.runner.names),
                 )
 
-    def _feature_uses(self) -> Mapping[str, int]:
-        """How often each feature was used since the start."""
-        uses = list(self.catalogue.feature_uses.values.items())
-        return {feature: int(count) for (feature,), count in uses}
-
-    async def _openai_figures(self) -> Mapping[str, Any]:
-        """What was called and what it cost, with the calls that have ended unnoticed until now."""
-        if self.openai is not None:
-            self.openai.settle()
-        return await self.spend_stats.as_dict()
-
-    def _watched(self) -> bool:
-        """Whether somebody watches, who will close what is opened."""
-        return self.watch.running or self.paths.lifespan.serving
+    def _readable(self) -> bool:
+        """Whether somebody will close what reading opens: the watch, or after it each reader."""
+        return self.watch.running or self.paths.lifespan.serving or self.recorder.ended
 
     async def _traffic_window(self) -> TrafficWindow:
         await self.catalogue.series.fold_in_pieces()
@@ -450,7 +349,7 @@ class Parts:
         )
 
     def _system(self) -> Mapping[str, Any]:
-        sample = self.system.sample()
+        sample, lag = self.system.sample(), self.lag.last
         return {
             "cpu_percent": sample.cpu_percent,
             "memory_bytes": sample.memory_bytes,
@@ -458,7 +357,7 @@ class Parts:
             "memory_limit_bytes": sample.memory_limit_bytes,
             "source": sample.source,
             "disk_percent": sample.disk_percent,
-            "event_loop_lag_ms": round(self.lag.last * 1000, 3),
+            "event_loop_lag_ms": None if lag is None else round(lag * 1000, 3),
         }
 
     def _database(self) -> Mapping[str, int] | None:
@@ -476,26 +375,10 @@ class Parts:
         database = self._database()
         return None if database is None else float(database["in_use"])
 
-    def _openai_calls(self) -> tuple[int, int]:
-        """How many calls of OpenAI have failed so far by no fault of the caller, and of how many.
-
-        What a check makes of them is its affair; these numbers only say when to ask it.
-        """
-        calls = list(self.catalogue.openai_calls.values.items())
-        failed = sum(count for (_, status), count in calls if status in _OPENAI_FAILURES)
-        return int(failed), int(sum(count for _, count in calls))
-
-    def _openai_attached(self) -> bool | None:
-        """Whether calls of OpenAI are seen; None where the app has not imported its package."""
-        if "openai" not in sys.modules:
-            return None
-        return self.openai is not None and self.openai.attached
-
     async def _page(self, *args: Any, **options: Any) -> Page:
         """The page, with the calls that have ended unnoticed until now."""
-        if self.openai is not None:
-            self.openai.settle()
-        await self.audience.now(features=False)
+        self.business.settle()
+        await self.business.audience.now(features=False)
         return await self.exposition.page(*args, **options)
 
     def _endpoint(self, exchange: Exchange) -> str:
@@ -511,15 +394,11 @@ class Parts:
         self.catalogue.alerts.inc(severity.value, outcome)
 
     async def _trend(self) -> Trend | None:
-        return await self.trends.now() if self._watched() else None
-
-    async def _summary(self) -> Mapping[str, Any]:
-        return await self.summaries.last(ask=self._watched())
+        return await self.trends.now() if self._readable() else None
 
     def _refresh(self) -> None:
         self._note_system()
-        if self.openai is not None:
-            self.openai.settle()
+        self.business.settle()
         # A route that moved may have left its old name with its cells.
         if self.routes.refresh():
             self.paths.forget()
@@ -541,6 +420,23 @@ class Parts:
         )
 
 
+def _refuse_what_does_not_fit(
+    app: object, settings: object, notifiers: object, registry: object, route: object
+) -> None:
+    """Refuse arguments of Monitor that would only be found out later, or in words of others."""
+    plain = route is None or (callable(route) and not inspect.iscoroutinefunction(route))
+    for name, given, fits, allowed in (
+        ("app", app, callable(app), "an ASGI app"),
+        ("settings", settings, isinstance(settings, Settings | None), "Settings(...), or None"),
+        ("notifiers", notifiers, isinstance(notifiers, Iterable | None), "a list, or None"),
+        ("registry", registry, isinstance(registry, CollectorRegistry | None), _REGISTRY),
+        ("route", route, plain, "a plain function that is called with the scope, or None"),
+    ):
+        if not fits:
+            sentence = f"{name} is given a {type(given).__name__}; allowed is {allowed}"
+            raise ConfigurationError(sentence)
+
+
 def _listed(checks: object) -> list[Check]:
     if isinstance(checks, Sequence) and not isinstance(checks, str):
         return list(checks)
@@ -552,32 +448,6 @@ def _listed(checks: object) -> list[Check]:
 def _configured(check: Check, settings: Settings) -> Check:
     """The check with the values of `settings` for what it was not given."""
     return check.configured(settings) if isinstance(check, check_room.System | Probe) else check
-
-
-def _note_spend(ledger: Ledger, call: Call) -> None:
-    usage = Usage() if call.usage is None else call.usage
-    cost = Decimal(0) if call.cost is None and call.priced else call.cost
-    ledger.note_spend(
-        str(call.model),
-        status=call.status,
-        nano_usd=None if cost is None else round(cost * 1_000_000_000),
-        tokens={
-            "input": usage.input,
-            "output": usage.output,
-            "cached": usage.cached,
-            "reasoning": usage.reasoning,
-        },
-        endpoint=call.endpoint,
-        feature=call.feature,
-    )
-
-
-def _refuse_coroutine_function(user_id: UserId) -> None:
-    if inspect.iscoroutinefunction(user_id):
-        raise ConfigurationError(
-            "user_id is given a coroutine function; allowed is a function that is called with the "
-            "scope and returns the user's id, or None"
-        )
 
 
 def _ratio(percent: float | None) -> float | None:

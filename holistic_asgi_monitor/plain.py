@@ -75,6 +75,9 @@ def _is_writable(number: int) -> bool:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, BaseException):
+        # Its text may hold a secret.
+        return type(value).__name__
     try:
         return shortened(value if isinstance(value, str) else str(value))
     except Exception:

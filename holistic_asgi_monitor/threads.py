@@ -11,10 +11,12 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio
+from anyio.lowlevel import RunVar
 
-__all__ = ("Call", "on_asyncio", "waker")
+__all__ = ("Call", "Turn", "current_loop", "on_asyncio", "own_threads", "waker")
 
 T = TypeVar("T")
 
@@ -22,6 +24,25 @@ T = TypeVar("T")
 def on_asyncio() -> bool:
     """Whether this event loop is one of asyncio; else it is one of trio."""
     return anyio.get_cancelled_exc_class() is asyncio.CancelledError
+
+
+def current_loop() -> object:
+    """What tells this event loop from others that follow it, or run in other threads."""
+    if on_asyncio():
+        return asyncio.get_running_loop()
+    import trio
+
+    return trio.lowlevel.current_trio_token()
+
+
+def own_threads(purpose: str, number: int) -> anyio.CapacityLimiter:
+    """Worker threads of our own in this event loop, so that the application keeps all of its."""
+    variable = RunVar[anyio.CapacityLimiter](f"holistic_asgi_monitor {purpose}")
+    limiter = variable.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(number)
+        variable.set(limiter)
+    return limiter
 
 
 def waker(callback: Callable[[], object]) -> Callable[[], object]:
@@ -34,6 +55,28 @@ def waker(callback: Callable[[], object]) -> Callable[[], object]:
     import trio
 
     return partial(trio.lowlevel.current_trio_token().run_sync_soon, callback)
+
+
+class Turn:
+    """`async with turn:` lets one task of an event loop in at a time.
+
+    Each event loop has a lock of its own: none knows both libraries, and who waits for one that
+    is let go of in another thread is not woken.
+    """
+
+    __slots__ = ("_locks",)
+
+    def __init__(self) -> None:
+        self._locks: WeakKeyDictionary[object, anyio.Lock] = WeakKeyDictionary()
+
+    def _lock(self) -> anyio.Lock:
+        return self._locks.setdefault(current_loop(), anyio.Lock())
+
+    async def __aenter__(self) -> None:
+        await self._lock().acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock().release()
 
 
 class Call(Generic[T]):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import importlib.util
 import inspect
 import os
@@ -16,6 +17,7 @@ from typing import Any
 import anyio
 import genai_prices.data  # noqa: F401 - an app reads it when it is built, and not while a loop runs
 import pytest
+import trustme
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
@@ -66,6 +68,7 @@ COSTLY = (
         "tests/test_cli_",
         "tests/web/test_history_replicas.py",
     ),
+    *("tests/checks/test_real_container.py", "test_any_alert_is_json_for_any_parser"),
 )
 """What is found in the names of tests that run on one Python only: they cost much, and what they
 show depends on servers and drivers more than on Python. test_dependencies.py runs on all."""
@@ -89,8 +92,20 @@ def pytest_configure(config: pytest.Config) -> None:
             del os.environ[name]
     # Where no test says otherwise, history is kept in the state directory of the user.
     os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")
+    trust_nobody(Path(os.environ["XDG_STATE_HOME"], "authority.pem"))
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
+
+
+def trust_nobody(file: Path) -> None:
+    """Have all clients trust one authority of ours, which certifies nobody, in place of the many.
+
+    No test goes beyond this machine, and to read the many takes longer than most tests do. What
+    was trusted before is in HAM_SSL_CERT_FILE.
+    """
+    trustme.CA().cert_pem.write_to_path(str(file))
+    os.environ.setdefault("HAM_SSL_CERT_FILE", os.environ.get("SSL_CERT_FILE", ""))
+    os.environ["SSL_CERT_FILE"] = str(file)
 
 
 def pytest_unconfigure() -> None:
@@ -98,11 +113,34 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even read modules of which no test is wanted."""
+    if config.option.markexpr != "not once" or collection_path.is_dir():
+        return None
+    return _is_costly(str(collection_path).removeprefix(str(config.rootpath))) or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what would tell nothing new on another Python, and costs much: see `once`."""
     for item in items:
-        if any(costly in item.nodeid for costly in COSTLY):
+        if _is_costly(item.nodeid):
             item.add_marker("once")
+
+
+def _is_costly(name: str) -> bool:
+    return any(costly in name for costly in COSTLY)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Have `gc.collect()`, which many tests call, pass over all modules and tests from here on."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -215,10 +215,20 @@ def test_an_app_that_cannot_be_had_is_one_sentence_and_status_1(
     assert "hunter2" not in err
 
 
+ATTACHED_APP = """
+from starlette.applications import Starlette
+from holistic_asgi_monitor import Monitor
+app = Starlette()
+Monitor.attach(app).check("own")(lambda: None)
+"""
+
+
 @contextmanager
-def served(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def served(
+    folder: Path, *words: str, source: str = PLAIN_APP
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Serve an app of `folder` on a free port; yield the process and its address."""
-    (folder / "mine.py").write_text(PLAIN_APP)
+    (folder / "mine.py").write_text(source)
     command = [sys.executable, "-m", "holistic_asgi_monitor", "serve", *words, "--port", "0"]
     environ = os.environ | {"ENVIRONMENT": "development", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
@@ -259,6 +269,12 @@ def test_an_app_is_served_and_watched_untouched(tmp_path: Path, words: list[str]
         assert process.wait(15) == 0
     assert "local" in log, "Monitor's own lines are in the log: which access mode holds"
     assert "Traceback" not in log
+
+
+@pytest.mark.once
+def test_an_app_that_carries_a_monitor_is_served_with_that_one(tmp_path: Path) -> None:
+    with served(tmp_path, "mine:app", source=ATTACHED_APP) as (_, base):
+        assert "own" in json.loads(fetch(f"{base}/api/health"))["services"]
 
 
 def test_the_document_has_every_command_and_option_of_the_parser() -> None:

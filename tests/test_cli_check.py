@@ -279,7 +279,11 @@ def test_a_failing_startup_is_one_sentence_and_status_3(
     status, out, err = say("mine:app")
 
     assert (status, out) == (3, "")
-    assert err == "holistic-asgi-monitor check: mine:app failed in its startup\n"
+    kind = start.removeprefix("raise ").partition("(")[0]
+    where = f": {kind} in {Path.cwd() / 'mine.py'}, line " if "raise" in start else "\n"
+    assert err.startswith(f"holistic-asgi-monitor check: mine:app failed in its startup{where}")
+    assert err.count("\n") == 1
+    assert "hunter2" not in err
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,21 @@ def test_every_option_reaches_what_is_asked(
     assert [past, expected] in document["points"]
 
 
+def test_great_numbers_are_written_out(say: Say, file: Path) -> None:
+    async def fill() -> None:
+        store = SQLite(file, max_mb=8, service="shop")
+        times = Value(12_345_678, total=4_567_890_120_000_000)
+        await write(store, *requests(time.time(), "/items", times))
+        await write(store, row(Kind.SPEND, ("gpt", "", ""), time.time(), times))
+        await store.close()
+
+    anyio.run(fill)
+    day = ("--from", "-1d", "--step", "86400")
+
+    assert say("requests", *day)[1].splitlines()[-1].split()[2] == "12345678"
+    assert say("cost", *day)[1].splitlines()[-1].split()[2] == "4567890.12"
+
+
 def test_csv_is_what_a_spreadsheet_reads(say: Say, past: int) -> None:
     _, out, _ = say(*of_last_hour("requests", "--format", "csv"))
     rows = list(csv.DictReader(io.StringIO(out)))

@@ -4,7 +4,7 @@ import gc
 import logging
 import sys
 import weakref
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import anyio
 import pytest
@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 import holistic_asgi_monitor as package
 from holistic_asgi_monitor import (
@@ -449,6 +450,7 @@ class TestWatching:
 
 class TestTracking:
     def families(self, monitor):
+        monitor._parts.catalogue.gather()
         return monitor._parts.catalogue
 
     async def test_the_functions_act_on_the_requests_own_monitor(self):
@@ -507,7 +509,7 @@ class TestTracking:
     def test_wrong_arguments_break_nothing(self, caplog):
         monitor = watched()
         monitor.track_request("GET", "/a", "abc", "long")
-        monitor.track_openai_call(["list"], cost="much")
+        monitor.track_openai_call("gpt", ["list"], cost="much")
         monitor.set_user(object())
         monitor.track_error(None, None)
 
@@ -521,6 +523,22 @@ class TestTracking:
 
         assert page.status == 200
         assert sample(page.body.decode(), "holisticos_requests_total", ['endpoint="5"', "200"])
+
+    @pytest.mark.parametrize("usage", [{"input": float("nan")}, {"output": "many"}, object(), 7])
+    def test_a_call_whose_tokens_cannot_be_read_counts_without_them(self, usage):
+        monitor = watched()
+        monitor.track_openai_call(cast("Any", None), cost=0.5, usage=usage)
+
+        assert self.families(monitor).openai_calls.values == {("None", "success"): 1}
+        assert self.families(monitor).openai_cost.values == {("None",): 0.5}
+        assert self.families(monitor).openai_tokens.values == {}
+
+    @pytest.mark.parametrize("name", [None, ""])
+    def test_a_feature_without_a_name_is_none(self, name):
+        monitor = watched()
+        monitor.track_feature(name)
+
+        assert self.families(monitor).feature_uses.values == {}
 
     def test_unknown_outcomes_of_openai_calls_are_one(self):
         monitor = watched()
@@ -613,6 +631,38 @@ def test_attach_to_something_else_is_one_clear_error():
         Monitor.attach(cast("Any", app))
 
 
+async def _named(scope):
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (lambda: watched(5), "app is given a int; allowed is an ASGI app"),
+        (lambda: watched(settings={"service": "x"}), "settings is given a dict; allowed is Set"),
+        (lambda: watched(notifiers=5), "notifiers is given a int; allowed is a list, or None"),
+        (lambda: watched(registry="x"), "registry is given a str; allowed is a CollectorRegistry"),
+        (lambda: watched(route="x"), "route is given a str; allowed is a plain function"),
+        (lambda: watched(route=_named), "route is given a function; allowed is a plain function"),
+        (lambda: Monitor.attach(cast("Any", FastAPI)), "not the class FastAPI"),
+    ],
+)
+def test_a_wrong_argument_is_one_clear_error(wrong, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        wrong()
+
+
+def test_a_decorator_without_a_name_is_one_clear_error():
+    with pytest.raises(ConfigurationError, match="without a name; write @track_endpoint_metrics"):
+        watched().track_endpoint_metrics(watched)
+
+
+@pytest.mark.parametrize("thing", [None, 5])
+def test_only_what_is_called_can_be_decorated(thing):
+    with pytest.raises(ConfigurationError, match="decorates functions, not"):
+        watched().track_endpoint_metrics("x")(thing)
+
+
 def test_generators_cannot_be_decorated():
     def generate():
         yield 1
@@ -685,3 +735,19 @@ def test_a_name_that_nobody_has_is_warned_of(caplog):
 
     assert "MONITOR_REQUIRED_CHECKS names databse, and there is no such check now" in caplog.text
     assert "depends_on names stokc, and there is no such check now" in caplog.text
+
+
+def test_one_monitor_serves_one_library_after_the_other(tmp_path, caplog):
+    """As where one app is tested on asyncio and on trio: what it keeps between them is the same."""
+    settings = Settings(service="x", access="open", history_url=f"sqlite:///{tmp_path}/x.sqlite")
+    monitor = watched(settings=settings)
+    backends: list[Literal["asyncio", "trio"]] = ["asyncio", "trio", "asyncio"]
+    for count, backend in enumerate(backends, 1):
+        with TestClient(monitor, backend=backend) as client:
+            assert client.get("/items/1").status_code == 200
+            points = client.get("/api/monitoring/history?metric=requests").json()["points"]
+            assert sum(value or 0 for _, value in points) == count
+            for path in ("/metrics", "/api/monitoring/stats"):
+                assert client.get(path).status_code == 200
+
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []

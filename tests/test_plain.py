@@ -58,6 +58,7 @@ def test_what_is_not_becomes_what_can_be_written(details: dict[str, Any]) -> Non
         ((1, (2,)), [1, [2]]),
         (datetime(2026, 11, 23, tzinfo=UTC), "2026-11-23 00:00:00+00:00"),
         (Shy(), "could not be read"),
+        (ValueError("password=hunter2"), "ValueError"),
         (10**400, "..."),
         ({3: 4, "a": 1}, {"a": 1}),
     ],
@@ -70,6 +71,7 @@ def test_nothing_can_be_too_large() -> None:
     endless: list[Any] = []
     endless.append(endless)
     details = {f"k{number}": list(range(10_000)) for number in range(1_000)}
+    # The last is no JSON value, which is the point.
     details |= {"text": "x" * 10_000_000, "endless": endless}  # type: ignore[dict-item]
     plain = plain_details(details)
 

@@ -35,9 +35,8 @@ def newcomers_environment() -> dict[str, str]:
     python = Path(getattr(sys, "_base_executable", sys.executable))
     folders = [folder for folder in os.get_exec_path() if Path(folder) != Path(sys.prefix) / "bin"]
     path = os.pathsep.join([str(python.parent), *folders])
-    return {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"} | {
-        "PATH": path
-    }
+    environment = os.environ | {"PATH": path, "SSL_CERT_FILE": os.environ["HAM_SSL_CERT_FILE"]}
+    return {name: value for name, value in environment.items() if value and name != "VIRTUAL_ENV"}
 
 
 def fetch(url: str) -> tuple[int, str]:

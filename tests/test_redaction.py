@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holistic_asgi_monitor.model import CheckResult, Status
-from holistic_asgi_monitor.redaction import HIDDEN, SHORTEST, Redaction, passwords
+from holistic_asgi_monitor.redaction import _OPEN, HIDDEN, SHORTEST, Redaction, passwords
 
 WEBHOOK = "https://hooks.slack.com/services/T0/B0/abcdefXYZ"
 PASSWORDS = st.text(
     st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="*"),
     min_size=SHORTEST,
     max_size=24,
-)
+).filter(lambda secret: secret.lower() not in _OPEN)
+"""Without everybody's words: hypothesis also draws the constants of modules that are loaded."""
 
 
 @pytest.mark.parametrize(

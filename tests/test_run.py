@@ -54,7 +54,7 @@ NO_SUCH_PYTHON = (
     "There is no Python /nowhere/python here that runs: give --python a version or a path.\n"
 )
 HANGS = """
-import anyio, pytest
+import anyio, pytest, trio
 
 @pytest.mark.timeout(4)
 async def test_hangs(): await anyio.sleep_forever()
@@ -88,6 +88,15 @@ case "$*" in
   Depends: redis-tools" ;;
 esac
 """
+CONFIGURED = """:env:.cert='/of-the-environment.pem'
+:env:.default-timeout='180'
+global.cert='/ignored.pem'
+global.extra-index-url='https://a.example https://b.example'
+global.index-url='https://ignored.example/simple'
+install.find-links='/wheels\\n/more'
+install.index-url='https://of-install.example/simple'
+list.format='ignored'
+not what pip prints"""
 RESULTS = """<testsuites><testsuite>
 <testcase name="a"/>
 <testcase name="b"><system-out>text</system-out></testcase>
@@ -133,6 +142,8 @@ def pytest_counts(folder: Path, tests: str) -> tuple[int, int]:
     (folder / "test_sample.py").write_text(tests, encoding="utf-8")
     results = folder / "results.xml"
     options = ["-c", str(ROOT / "pyproject.toml"), f"--rootdir={folder}", f"--junit-xml={results}"]
+    # A folder of its own for temporary files: others sweep those of pytest away.
+    options.append(f"--basetemp={folder / 'temporary'}")
     subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, str(folder)],
         env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
@@ -282,6 +293,98 @@ def test_the_last_line_sums_up_and_any_failure_shows_in_the_exit_code(
     assert capsys.readouterr().out.splitlines()[-1] == last_line
 
 
+@pytest.fixture
+def installer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put programs in place of uv and pip; what each is called with is in `asked`."""
+    monkeypatch.setattr(run, "CACHE", tmp_path)
+    tools = run.installer() / "bin"
+    tools.mkdir(parents=True)
+    note = f'echo "$(basename $0) $@" >> {tmp_path}/asked'
+    script(tools / "uv", f"{note}; echo from $UV_DEFAULT_INDEX >> {tmp_path}/asked")
+    config = f"""case "$*" in *"config list") echo "{CONFIGURED}";; *-m*) {note};; esac"""
+    script(tools / "python", config)
+    return tmp_path
+
+
+def test_what_pip_is_configured_with_is_told_to_uv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/ignored.pem")
+    told = run.uv_settings(run.pip_options(CONFIGURED))
+    assert told["SSL_CERT_FILE"] == "/of-the-environment.pem"
+    assert told["UV_DEFAULT_INDEX"] == "https://of-install.example/simple"
+    assert told["UV_INDEX"] == "https://a.example https://b.example"
+    assert told["UV_FIND_LINKS"] == "/wheels,/more"
+    assert told["UV_HTTP_TIMEOUT"] == "180"
+    assert not any("ignored" in value for value in told.values())
+
+
+def test_a_step_that_cannot_be_begun_has_failed() -> None:
+    outcome = run.perform(run.Step("lint", lambda: run.execute(["/nowhere/program"])))
+    assert outcome.error is not None
+    assert "/nowhere/program" in outcome.error
+
+
+def test_uv_trusts_what_pip_trusts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/bundle.pem")
+    assert run.uv_settings({})["SSL_CERT_FILE"] == "/bundle.pem"
+
+
+def test_uv_installs_and_pip_is_not_asked(installer: Path) -> None:
+    run.manage("/some/python", "install", "trio==1")
+    assert (installer / "asked").read_text(encoding="utf-8").splitlines() == [
+        "uv pip install --quiet --python /some/python trio==1",
+        "from https://of-install.example/simple",
+    ]
+
+
+@pytest.mark.parametrize("fault", ["missing", "broken", "fails", "no-index"])
+def test_pip_installs_where_uv_cannot(
+    installer: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = run.installer() / "bin"
+    if fault == "missing":
+        (tools / "uv").unlink()
+    elif fault == "broken":
+        (tools / "uv").write_bytes(b"not a program")
+    elif fault == "fails":
+        script(tools / "uv", "exit 1")
+    else:
+        monkeypatch.setattr(run, "pip_options", lambda _: {"no-index": "1"})
+    run.manage(str(tools / "python"), "install", "trio==1")
+    (asked,) = (installer / "asked").read_text(encoding="utf-8").splitlines()
+    assert asked.endswith("-m pip --disable-pip-version-check --no-input install --quiet trio==1")
+
+
+def test_a_python_without_pip_is_given_it(tmp_path: Path) -> None:
+    python = script(
+        tmp_path / "python",
+        f'test "$1" = -c && exit 1; echo "$2" >> {tmp_path}/asked',
+    )
+    run.pip(python, "check")
+    assert (tmp_path / "asked").read_text(encoding="utf-8").split() == ["ensurepip", "pip"]
+
+
+def test_where_uv_is_not_to_be_had_there_is_pip_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "CACHE", tmp_path)
+    python = script(tmp_path / "pip", "echo no such package; exit 1")
+    folder = run.installer() / "bin"
+    main = script(tmp_path / "main", f"mkdir -p {folder} && cp {python} {folder}/python")
+    run.make_installer(run.Python(main, "3.11.7", has_venv=True))
+    assert "no such package\n\nWithout uv==" in capsys.readouterr().out
+    assert (run.installer() / ".pins").exists()
+
+
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_reading_the_tests_runs_none_and_leaves_errors_to_their_run(
+    tmp_path: Path, exit_code: int
+) -> None:
+    program = script(tmp_path / "pytest", f'echo "$@" > {tmp_path}/asked; exit {exit_code}')
+    run.read_tests([program, "tests"])
+    asked = (tmp_path / "asked").read_text(encoding="utf-8")
+    assert asked == "tests --collect-only -n 0\n"
+
+
 def test_a_failing_step_does_not_keep_the_next_from_running(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -384,7 +487,7 @@ def test_a_test_that_needs_redis_fails_where_it_was_not_fetched(
 
 
 def test_the_servers_of_the_tests_are_named_to_them() -> None:
-    steps, variables = run.provisions(run.Python(sys.executable, "3.11.7", has_venv=True))
+    steps, variables = run.provisions()
     assert variables["HAM_REDIS"] == str(run.redis_folder())
     assert variables["HAM_ALERTMANAGER"] == str(run.alertmanager_folder())
     assert run.fetch_servers in [step.work for step in steps]

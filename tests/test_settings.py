@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import pickle
 import re
 import socket
@@ -438,6 +439,8 @@ NOT_ALLOWED: list[Any] = [
     ("failures_before_alert", "0"),
     ("successes_before_clear", "1.5"),
     ("alert_cooldown_minutes", "0"),
+    ("flush_seconds", "0"),
+    ("flush_seconds", "3601"),
     ("track_openai", "perhaps"),
     ("openai_prices", "gpt-4o"),
     ("openai_prices", "[1]"),
@@ -570,6 +573,20 @@ def test_the_sentence_shows_the_value() -> None:
     assert refusal({"MONITOR_CPU_PERCENT": "abc"}) == (
         "MONITOR_CPU_PERCENT (field cpu_percent) is 'abc': it must be a number from 0 to 100."
     )
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("MONITOR_CONSTANT_LABELS", "team" * 2_000),
+        ("MONITOR_CONSTANT_LABELS", "te-am" * 2_000 + "=a"),
+        ("MONITOR_CONSTANT_LABELS", "team" * 2_000 + "=a," + "team" * 2_000 + "=b"),
+        ("MONITOR_OPENAI_PRICES", json.dumps({"gpt" * 2_000: {"input": "free"}})),
+        ("MONITOR_OPENAI_PRICES", json.dumps({"gpt" * 2_000: {}})),
+    ],
+)
+def test_the_sentence_stays_one_whatever_is_refused(variable: str, text: str) -> None:
+    assert len(refusal({variable: text})) < 600
 
 
 def test_the_sentence_says_which_label_is_wrong() -> None:

@@ -78,7 +78,9 @@ class Policy:
     one repeats. `flap_incidents` within `flap_window` are told as one flapping, until nothing has
     changed for `flap_quiet`. In the first `grace` a key gives no alarm before it was well once.
     What depends on a key stays silent for `failures` more good rounds after that one's end, but
-    not longer than `linger`. A key that nobody has observed for `forget` is over.
+    not longer than `linger`; traffic, of which the last minute or a little more is judged, for
+    `traffic_linger`, however many rounds that is. A key that nobody has observed for `forget` is
+    over.
     """
 
     failures: int = 2
@@ -90,6 +92,7 @@ class Policy:
     flap_quiet: float = 900.0
     grace: float = 0.0
     linger: float = 60.0
+    traffic_linger: float = 120.0
     forget: float = 172800.0
 
     @property
@@ -358,10 +361,14 @@ def abandoned(condition: Condition, *, now: float, time: datetime) -> Condition:
     return _closed(replace(over, row_began=time), over.open, now=now)
 
 
-def burns(condition: Condition, policy: Policy, *, now: float) -> bool:
+def burns(condition: Condition, policy: Policy, *, now: float, for_traffic: bool = False) -> bool:
     """Whether what depends on it cannot be judged: it is in trouble, about to be, or just was."""
     if condition.current is not None or condition.bad:
         return True
+    if condition.last is None:
+        return False
+    ended = now - condition.changed
+    if for_traffic:
+        return ended < policy.traffic_linger
     # What depends on it may need a round or two to find that it is back.
-    fresh = condition.good < policy.successes + policy.failures
-    return condition.last is not None and fresh and now - condition.changed < policy.linger
+    return condition.good < policy.successes + policy.failures and ended < policy.linger

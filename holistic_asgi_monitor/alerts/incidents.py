@@ -27,6 +27,7 @@ from holistic_asgi_monitor.alerts.condition import (
 )
 from holistic_asgi_monitor.alerts.joining import joined
 from holistic_asgi_monitor.alerts.quiet import Quiet
+from holistic_asgi_monitor.alerts.rules import TRAFFIC
 from holistic_asgi_monitor.alerts.voice import Voice
 from holistic_asgi_monitor.model import Severity, Status
 
@@ -472,7 +473,7 @@ class Incidents:
         # One that is silenced tells nobody, of others no more than of itself.
         if above is None or self.quiet.silences(parent, now):
             return False
-        if not burns(above, self.policy, now=now):
+        if not burns(above, self.policy, now=now, for_traffic=key.partition(" ")[0] == TRAFFIC):
             return False
         if self._is_seen_here_alone(parent, above, now):
             return False

@@ -94,6 +94,7 @@ class Keeper:
         self._wall = wall
         self._name = uuid4().hex
         self._restored = False
+        self._unused = ""
         self._failing = False
         self._saved = 0
         self._pause = FIRST_PAUSE
@@ -168,6 +169,7 @@ class Keeper:
             # Without a memory alerts still work.
             self._fall_back(scope, f"it could not be read ({described(error)})")
         else:
+            self._unused = ""
             self._note_followed(scope, text)
             self._use(scope, self._followed.get(scope) if text is None else text)
 
@@ -179,8 +181,14 @@ class Keeper:
         """Take what was read last while another process told, else begin anew."""
         text = self._followed.get(scope)
         if text is None:
-            _begin_anew(why)
+            self._begin_anew(why)
         self._use(scope, text)
+
+    def _begin_anew(self, why: str) -> None:
+        # What all hosts share lies where the host's own lies: of both it is one trouble.
+        if why != self._unused:
+            self._unused = why
+            _logger.warning("What was remembered of alerts is not used: %s", why)
 
     def _use(self, scope: Scope, text: str | None) -> None:
         if text is None:
@@ -188,10 +196,10 @@ class Keeper:
         try:
             self._go_on_from(scope, text)
         except UnreadableError as error:
-            _begin_anew(f"it {error}")
+            self._begin_anew(f"it {error}")
         except Exception as error:
             # As in `_take`: whatever is wrong with it, what comes is told.
-            _begin_anew(f"it could not be used ({described(error)})")
+            self._begin_anew(f"it could not be used ({described(error)})")
 
     def _go_on_from(self, scope: Scope, text: str) -> None:
         values = _values(text)
@@ -263,7 +271,3 @@ def _values(text: str) -> Any:
     if not isinstance(values, dict):
         raise UnreadableError("is not what a monitor writes")
     return values
-
-
-def _begin_anew(why: str) -> None:
-    _logger.warning("What was remembered of alerts is not used: %s", why)

@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any
 
 from holistic_asgi_monitor.alerts.channel import BULLETIN, MOST_NOTICES
@@ -93,7 +92,7 @@ def notice_of(
         title=title,
         summary="",
         started_at=datetime.now(UTC),
-        details=MappingProxyType(dict(redaction.value(plain_details(details)))),
+        details=dict(redaction.value(plain_details(details))),
         reason="notice",
     )
 
@@ -116,6 +115,6 @@ def bulletin_of(
         title=redaction.text(shortened(title, LONGEST_TITLE)),
         summary=redaction.text(shortened(summary, LONGEST_BULLETIN)),
         started_at=time,
-        details=MappingProxyType(dict(redaction.value(plain_details(details)))),
+        details=dict(redaction.value(plain_details(details))),
         reason=BULLETIN,
     )

@@ -6,6 +6,7 @@ is not queued: it stays wanted, and is worked out anew for each try, so that the
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import time as clocks
@@ -32,7 +33,7 @@ from holistic_asgi_monitor.notifiers.errors import DeliveryError
 from holistic_asgi_monitor.redaction import Redaction
 from holistic_asgi_monitor.settings import Settings
 
-__all__ = ("Outbox",)
+__all__ = ("Outbox", "hand_over")
 
 _logger = logging.getLogger("holistic_asgi_monitor")
 
@@ -472,7 +473,7 @@ class _Sending:
     async def _live(self) -> None:
         try:
             with self._scope:
-                await self._notifier.send(self._alerts)
+                await hand_over(self._notifier, self._alerts)
                 self._arrived = True
         except BaseException as error:
             # Protects the loop: whatever a notifier throws, its alerts stay wanted.
@@ -548,13 +549,25 @@ def _always(_: Alert) -> bool:
     return True
 
 
+async def hand_over(notifier: Notifier, alerts: Sequence[Alert]) -> None:
+    """Have `notifier` send `alerts`; raises what it raises."""
+    sent: object = notifier.send(alerts)
+    # One that is not async, against the protocol, has sent them by now: not again and again.
+    if inspect.isawaitable(sent):
+        await sent
+
+
+def _kind_of(thing: object) -> str:
+    return f"The class {thing.__name__}" if isinstance(thing, type) else f"A {type(thing).__name__}"
+
+
 def _names(notifiers: Sequence[object]) -> list[str]:
     names: list[str] = []
     for notifier in notifiers:
-        if not isinstance(notifier, Notifier):
-            kind = type(notifier).__name__
+        if isinstance(notifier, type) or not isinstance(notifier, Notifier):
             raise ConfigurationError(
-                f"A {kind} was given as a notifier; allowed is what has a name and an async send"
+                f"{_kind_of(notifier)} was given as a notifier; allowed is what has a name and an "
+                "async send"
             )
         spare = (f"{notifier.name} {number}" for number in count(2))
         names.append(next(name for name in chain([notifier.name], spare) if name not in names))

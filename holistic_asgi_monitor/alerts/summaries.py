@@ -28,6 +28,7 @@ from holistic_asgi_monitor.history.store import StoreError
 from holistic_asgi_monitor.history.tiers import MINUTE
 from holistic_asgi_monitor.model import Severity
 from holistic_asgi_monitor.settings import Settings
+from holistic_asgi_monitor.threads import own_threads
 from holistic_asgi_monitor.usage.calendar import Due, Period, due_day, due_week, zone_of
 from holistic_asgi_monitor.usage.summaries import Outage, summary_of
 from holistic_asgi_monitor.usage.summary_figures import Reader, is_known, is_used, read_facts
@@ -155,7 +156,9 @@ class Summaries:
         chapters = await self._chronicle.read(period.start, period.end)
         outages = [Outage(each.key, each.severity.value, each.start, each.end) for each in chapters]
         # Of a thousand endpoints it takes longer than the event loop may be held.
-        summary = await anyio.to_thread.run_sync(summary_of, facts, outages)
+        summary = await anyio.to_thread.run_sync(
+            summary_of, facts, outages, limiter=own_threads("summaries", 1)
+        )
         await self._keep(period, summary.title, summary.text, summary.figures)
         return Bulletin(Severity.INFO, summary.title, summary.text, summary.figures)
 

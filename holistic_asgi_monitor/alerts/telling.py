@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
 from holistic_asgi_monitor.alerts.condition import NO_REQUESTS, Condition, Incident
@@ -42,7 +41,7 @@ def _going_on(draft: Draft, incident: Incident) -> Alert:
         title=f"{draft.key} {_predicate(draft, incident)}",
         summary=incident.summary,
         started_at=began,
-        details=MappingProxyType({**incident.details, **dict(_remarks(draft, incident))}),
+        details={**incident.details, **dict(_remarks(draft, incident))},
         reason=draft.reason.value,
     )
 
@@ -89,7 +88,7 @@ def _cleared(draft: Draft) -> Alert:
         summary="" if latest is None else latest.summary,
         started_at=_beginning(draft),
         ended_at=None if last is None else last.ended_at,
-        details=MappingProxyType(details),
+        details=details,
         reason=draft.reason.value,
     )
 
@@ -117,7 +116,7 @@ def _was_down(draft: Draft, unknown: Sequence[Incident]) -> Alert:
         summary=last.summary,
         started_at=unknown[0].started_at,
         ended_at=last.ended_at,
-        details=MappingProxyType({"was": last.status.value, "now": _now(draft.condition)}),
+        details={"was": last.status.value, "now": _now(draft.condition)},
         reason=draft.reason.value,
     )
 

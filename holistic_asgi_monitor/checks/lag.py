@@ -11,11 +11,14 @@ MOST = 256
 
 
 class LoopLag:
-    """The recent delays of one event loop; all times are seconds of the same clock."""
+    """The recent delays of one event loop; all times are seconds of the same clock.
+
+    `last` is the newest, None before the first.
+    """
 
     def __init__(self) -> None:
         self._delays: deque[tuple[float, float]] = deque(maxlen=MOST)
-        self.last = 0.0
+        self.last: float | None = None
         self._worst = 0.0
 
     def note(self, now: float, seconds: float) -> None:

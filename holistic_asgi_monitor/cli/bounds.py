@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Self
 
 __all__ = ("Bound", "end_soon")
@@ -53,5 +54,7 @@ def _timer(seconds: float, action: Callable[[], None]) -> threading.Timer:
 
 def _leave(status: int) -> None:
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        # One that is closed, or missing, must not keep the process.
+        with suppress(AttributeError, OSError, ValueError):
+            stream.flush()
     os._exit(status)

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from functools import partial
 from typing import TextIO
 
@@ -17,6 +17,7 @@ from holistic_asgi_monitor.cli.asking import ask
 from holistic_asgi_monitor.cli.bounds import Bound
 from holistic_asgi_monitor.cli.errors import CannotRunError, WrongArgumentError
 from holistic_asgi_monitor.cli.importing import named_app
+from holistic_asgi_monitor.cli.output import put
 from holistic_asgi_monitor.cli.round import GOODBYE_SECONDS, Probe, nothing_told
 from holistic_asgi_monitor.cli.verdict import Verdict
 from holistic_asgi_monitor.settings import Settings
@@ -95,7 +96,7 @@ def _check_app(arguments: argparse.Namespace) -> int:
 class _Round:
     """One round of the app that `arguments` name; `output` takes what was found."""
 
-    def __init__(self, arguments: argparse.Namespace, output: TextIO) -> None:
+    def __init__(self, arguments: argparse.Namespace, output: TextIO | None) -> None:
         self._arguments = arguments
         self._output = output
         self._probe: Probe | None = None
@@ -136,7 +137,7 @@ class _Round:
         if self._probe is None:
             return f"{name} could not be imported {limit}"
         if self._probe.failed:
-            return f"{name} failed in its startup"
+            return f"{name} {self._probe.failed}"
         if self._probe.refusal:
             return self._probe.refusal
         if self._broken:
@@ -144,10 +145,9 @@ class _Round:
         return f"{name} gave no verdict {limit}: {self._probe.waiting_for}; see --timeout"
 
 
-def _told(verdict: Verdict, output: TextIO, *, strict: bool) -> int:
+def _told(verdict: Verdict, output: TextIO | None, *, strict: bool) -> int:
     """Print the verdict, and return the exit status."""
-    text = "".join(f"{line}\n" for line in verdict.lines())
-    encoding = output.encoding or "utf-8"
-    output.write(text.encode(encoding, "replace").decode(encoding))
-    output.flush()
+    # The status is what a probe asks for, whether or not there is somebody to read the rest.
+    with suppress(CannotRunError):
+        put("".join(f"{line}\n" for line in verdict.lines()), output)
     return verdict.exit_status(strict=strict)

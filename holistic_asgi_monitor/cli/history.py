@@ -14,6 +14,7 @@ import anyio
 
 from holistic_asgi_monitor.cli.arguments import EXITS, AddCommand
 from holistic_asgi_monitor.cli.errors import CannotRunError, WrongArgumentError
+from holistic_asgi_monitor.cli.output import encoding_of, put
 from holistic_asgi_monitor.cli.tables import (
     curve_table,
     drawable,
@@ -93,9 +94,7 @@ def _history(arguments: argparse.Namespace) -> int:
     if isinstance(store, SQLite) and store.path and (fault := fault_of(store.path)):
         raise CannotRunError(f"{fault}; {_ANOTHER}")
     text = anyio.run(partial(_read, store, work))
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(drawable(text, encoding).encode(encoding, "replace").decode(encoding))
-    sys.stdout.flush()
+    put(drawable(text, encoding_of(sys.stdout)), sys.stdout)
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from holistic_asgi_monitor.cli.errors import CannotRunError
 from holistic_asgi_monitor.model import MonitorError
 
-__all__ = ("named_app",)
+__all__ = ("named_app", "place_of")
 
 
 def named_app(target: str, *, factory: bool) -> Any:
@@ -42,14 +42,14 @@ def _imported(name: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and _is_part(error.name, name):
             places = f"looked in {Path.cwd()} and among the installed packages"
             raise CannotRunError(f"there is no module {error.name}; {places}") from None
-        raise CannotRunError(f"importing {name} failed: {_place(error)}") from None
+        raise CannotRunError(f"importing {name} failed: {place_of(error)}") from None
 
 
 def _is_part(missing: str | None, name: str) -> bool:
     return missing is not None and f"{name}.".startswith(f"{missing}.")
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """The class of `error` and where it was raised; its text may hold a secret and stays out.
 
     The sentences of our own errors hold none.
@@ -87,6 +87,10 @@ def _made_by(factory: Any, target: str) -> Any:
     if not callable(factory):
         raise CannotRunError(f"{target} cannot be called, so it is no factory")
     try:
-        return factory()
+        made = factory()
     except (Exception, SystemExit) as error:
-        raise CannotRunError(f"calling {target} failed: {_place(error)}") from None
+        raise CannotRunError(f"calling {target} failed: {place_of(error)}") from None
+    if inspect.iscoroutine(made):
+        # Closed, so that Python has nothing to add about it.
+        made.close()
+    return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult
 
@@ -13,6 +14,7 @@ from holistic_asgi_monitor.alerts.quiet import MOST_MINUTES
 from holistic_asgi_monitor.cli import arguments as words
 from holistic_asgi_monitor.cli.asking import post, shown
 from holistic_asgi_monitor.cli.errors import CannotRunError, WrongArgumentError
+from holistic_asgi_monitor.cli.output import put
 from holistic_asgi_monitor.settings import Settings
 
 __all__ = ("add_to",)
@@ -133,6 +135,6 @@ def _json(answer: bytes) -> Any:
 
 def _print(line: str) -> None:
     printable = "".join(letter for letter in line if letter.isprintable())
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(f"{printable}\n".encode(encoding, "replace").decode(encoding))
-    sys.stdout.flush()
+    # The order has been carried out, whether or not there is somebody to read it.
+    with suppress(CannotRunError):
+        put(f"{printable}\n", sys.stdout)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
 from starlette.types import ASGIApp, Message
 
+from holistic_asgi_monitor.cli.importing import place_of
 from holistic_asgi_monitor.model import MonitorError, Report
 from holistic_asgi_monitor.monitor import Monitor
 from holistic_asgi_monitor.usage.tracking import Current
 from holistic_asgi_monitor.web.requests import MARK
 
-__all__ = ("Probe", "nothing_told")
+__all__ = ("Probe", "is_monitored", "nothing_told")
 
 GOODBYE_SECONDS = 2.0
 _LONGEST_CHAIN = 50
@@ -38,13 +39,13 @@ class Probe:
     """Starts `app`, runs all checks once, and stops it; what came of it is left here.
 
     `report` is there as soon as the checks have answered; until then `waiting_for` is a clause
-    about what holds it up, `failed` says that the app's startup has failed, and `refusal` is the
+    about what holds it up, `failed` says how the app's startup has failed, and `refusal` is the
     sentence of a setting that is wrong. They may be read from any thread.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.report: Report | None = None
-        self.failed = False
+        self.failed = ""
         self.refusal = ""
         self.waiting_for = "the app was still in its startup"
         self._app = app
@@ -71,7 +72,7 @@ class Probe:
 
     async def _ask(self, life: _Life) -> None:
         if life.failed:
-            self.failed = True
+            self.failed = f"failed in its startup{life.where}"
             return
         self.waiting_for = "the checks were still running"
         try:
@@ -94,6 +95,7 @@ class _Life:
     def __init__(self, app: ASGIApp) -> None:
         self.decided, self.dismissed, self.over = anyio.Event(), anyio.Event(), anyio.Event()
         self.failed = False
+        self.where = ""
         self._app = app
         self._kinds = iter(("lifespan.startup", "lifespan.shutdown"))
 
@@ -103,12 +105,12 @@ class _Life:
         # The mark keeps a monitor on the way from starting its watch.
         scope = {"type": "lifespan", "asgi": version, "state": {}, MARK: True}
         try:
+            await self._app(scope, self._receive, self._send)
+        except (Exception, SystemExit) as error:
             # By the specification an app that raises here does without lifespan; one that fails
             # in its startup says so first.
-            with suppress(Exception):
-                await self._app(scope, self._receive, self._send)
-        except SystemExit:
-            self.failed = True
+            self.failed = self.failed or isinstance(error, SystemExit)
+            self.where = f": {place_of(error)}"
         finally:
             self.decided.set()
             self.over.set()
@@ -125,6 +127,11 @@ class _Life:
         if message["type"] == "lifespan.startup.failed":
             self.failed = True
         self.decided.set()
+
+
+def is_monitored(app: object) -> bool:
+    """Whether `app` has a monitor already, or will have one."""
+    return monitor_of(app) is not None or _will_have_one(app)
 
 
 def monitor_of(app: object) -> Monitor | None:

@@ -11,6 +11,7 @@ from holistic_asgi_monitor.cli.arguments import EXITS, AddCommand, add_factory, 
 from holistic_asgi_monitor.cli.errors import CannotRunError
 from holistic_asgi_monitor.cli.importing import named_app
 from holistic_asgi_monitor.cli.listening import listening, url_of
+from holistic_asgi_monitor.cli.round import is_monitored
 from holistic_asgi_monitor.model import MissingExtraError
 from holistic_asgi_monitor.monitor import Monitor
 
@@ -47,12 +48,12 @@ def _serve(arguments: argparse.Namespace) -> int:
     except ImportError:
         raise MissingExtraError("The command `serve`", "serve") from None
     app = named_app(arguments.app, factory=arguments.factory)
-    monitor = app if isinstance(app, Monitor) else Monitor(app)
+    served = app if is_monitored(app) else Monitor(app)
     with listening(arguments.host, arguments.port) as listener:
         print(f"{arguments.app}, wrapped in Monitor, at {url_of(listener)}", file=sys.stderr)
         log = _with_our_lines(uvicorn.config.LOGGING_CONFIG)
         try:
-            uvicorn.Server(uvicorn.Config(monitor, log_config=log)).run(sockets=[listener])
+            uvicorn.Server(uvicorn.Config(served, log_config=log)).run(sockets=[listener])
         except SystemExit:
             raise CannotRunError("the app failed in its startup; the log says where") from None
     return 0

@@ -19,6 +19,8 @@ BAR_WIDTH = 40
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _FULL = "█"
 _GAP = "-"
+_LARGE = 1000
+"""From here on two decimals are enough."""
 _NUMBERS: tuple[tuple[str, Callable[[Hour], str]], ...] = (
     ("requests", lambda hour: f"{hour.count}"),
     ("errors", lambda hour: f"{hour.error_percent:.2f} %"),
@@ -29,7 +31,7 @@ _NUMBERS: tuple[tuple[str, Callable[[Hour], str]], ...] = (
 def curve_table(wanted: Asked, found: Curve) -> str:
     """A line for each step: its start in UTC, its value, and a bar."""
     most = max((value for _, value in found.points if value is not None), default=0)
-    shown = [_GAP if value is None else f"{value:.6g}" for _, value in found.points]
+    shown = [_shown(value) for _, value in found.points]
     width = max(map(len, shown), default=0)
     lines = [
         f"{_time(time)}  {text.rjust(width)}  {_bar(value, most)}".rstrip()
@@ -42,6 +44,14 @@ def _title(wanted: Asked, found: Curve) -> str:
     quantile = f" p{100 * wanted.quantile:g}" if wanted.measure.timed else ""
     filters = "".join(f", {name} {text}" for name, text in wanted.filters.items())
     return f"{found.metric}{quantile} in {found.unit}, each {found.step} s from (UTC){filters}"
+
+
+def _shown(value: Number | None) -> str:
+    if value is None:
+        return _GAP
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.6g}" if value < _LARGE else f"{value:.2f}"
 
 
 def _remark(found: Curve) -> list[str]:

@@ -7,17 +7,18 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import anyio
 
-from holistic_asgi_monitor.alerts.outbox import SEND_SECONDS, Outbox
+from holistic_asgi_monitor.alerts.outbox import SEND_SECONDS, Outbox, hand_over
 from holistic_asgi_monitor.cli import arguments as words
 from holistic_asgi_monitor.cli.bounds import Bound
 from holistic_asgi_monitor.cli.errors import CannotRunError, WrongArgumentError
 from holistic_asgi_monitor.cli.importing import named_app
+from holistic_asgi_monitor.cli.output import put
 from holistic_asgi_monitor.cli.round import monitor_of
 from holistic_asgi_monitor.model import Alert, AlertState, Notifier, Severity
 from holistic_asgi_monitor.monitor import Monitor
@@ -99,7 +100,9 @@ def _nobody(app: str | None) -> str:
 class _Trial:
     """One message through each of `notifiers`, all at once; `output` takes a line for each."""
 
-    def __init__(self, notifiers: Sequence[Notifier], settings: Settings, output: TextIO) -> None:
+    def __init__(
+        self, notifiers: Sequence[Notifier], settings: Settings, output: TextIO | None
+    ) -> None:
         outbox = Outbox(notifiers, settings, outcome=lambda *_: None)
         self._notifiers = dict(zip(outbox.names, notifiers, strict=True))
         self._alert = outbox.addressed(_alert(settings.service))
@@ -120,11 +123,13 @@ class _Trial:
 
     def outcome(self) -> int:
         """Print what became of each, and return the exit status."""
-        text = "".join(f"{name}: {self._said(name)}\n" for name in self._notifiers)
-        encoding = self._output.encoding or "utf-8"
-        self._output.write(text.encode(encoding, "replace").decode(encoding))
-        self._output.flush()
+        # The status is what counts, whether or not there is somebody to read the rest.
+        with suppress(CannotRunError):
+            put("".join(map(self._line, self._notifiers)), self._output)
         return int(len(self._delivered) < len(self._notifiers))
+
+    def _line(self, name: str) -> str:
+        return f"{name}: {self._said(name)}\n"
 
     def _said(self, name: str) -> str:
         if name in self._delivered:
@@ -135,7 +140,7 @@ class _Trial:
         began, patience = time.perf_counter(), _patience(notifier)
         try:
             with anyio.move_on_after(patience):
-                await notifier.send([self._alert])
+                await hand_over(notifier, [self._alert])
                 self._delivered[name] = time.perf_counter() - began
                 return
             self._failures[name] = f"it took longer than {patience:g} s"

@@ -95,7 +95,8 @@ class Screen:
         try:
             self._out.write(text)
             self._out.flush()
-        except BrokenPipeError:
+        except OSError:
+            # Nobody reads it any more, or there is no room to write it.
             self.gone = True
             self._swallow_the_rest()
 

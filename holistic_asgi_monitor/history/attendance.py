@@ -18,7 +18,7 @@ from holistic_asgi_monitor.history.pace import Stretch
 from holistic_asgi_monitor.history.store import DAY_MINUTES, Store, UsersSeen
 from holistic_asgi_monitor.history.values import key_of
 
-__all__ = ("HASH_BYTES", "Attendance", "latest", "once_each", "settled_text")
+__all__ = ("HASH_BYTES", "Attendance", "each_day", "latest", "once_each", "settled_text")
 
 HASH_BYTES, KEY_BYTES = 8, 32
 MOST_WAITING = 200_000
@@ -138,6 +138,15 @@ def once_each(seen: Sequence[UsersSeen]) -> list[UsersSeen]:
         for feature, users in latest(seen).items()
         for minute, some in _by_minute(users).items()
     ]
+
+
+def each_day(seen: Iterable[UsersSeen], feature: str, days: range) -> list[UsersSeen]:
+    """The same users of a feature, as stores name it: on each of some days each of them once."""
+    found: dict[int, set[bytes]] = {}
+    for each in seen:
+        if each.day in days and key_of(each.feature) == key_of(feature):
+            found.setdefault(each.day, set()).update(each.hashes)
+    return [UsersSeen(day, feature, frozenset(users)) for day, users in found.items()]
 
 
 def _by_minute(users: Mapping[bytes, int]) -> dict[int, list[bytes]]:

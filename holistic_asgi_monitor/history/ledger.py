@@ -32,6 +32,11 @@ class Ledger:
         self._users: dict[str, set[bytes]] = {}
         self.present = 0
         self.dropped = 0
+        self._gather: Callable[[], object] = lambda: None
+
+    def gather_by(self, function: Callable[[], object]) -> None:
+        """Have `function` called before anybody reads: it tells what it has kept back."""
+        self._gather = function
 
     def add(self, series: Series, value: Value | Sum) -> None:
         """Add a whole value."""
@@ -68,25 +73,26 @@ class Ledger:
         model: str,
         *,
         status: str,
-        nano_usd: int | None,
+        nano_usd: int,
         tokens: Mapping[str, int],
         endpoint: str = "",
         feature: str = "",
+        calls: int = 1,
+        unpriced: int = 0,
     ) -> None:
-        """One call of a model: what it cost in nano-dollars, None where it has no price.
+        """Calls of a model that are alike: what they cost in nano-dollars, all together.
 
         `tokens` are counts of `input`, `output`, `cached` and `reasoning`; less than 0 is none.
+        `unpriced` of the calls have a price that nobody knows.
         """
         series = Series(Kind.SPEND, tuple(map(safe_label, (model, endpoint, feature))))
+        counts = {**tokens, f"status:{status}": calls, "unpriced": unpriced}
         with self._lock:
             sum_ = self._sum(series)
-            sum_.add_numbers(1, int(status != "success"), max(0, nano_usd or 0), 0)
-            for kind, count in tokens.items():
+            sum_.add_numbers(calls, 0 if status == "success" else calls, max(0, nano_usd), 0)
+            for name, count in counts.items():
                 if count > 0:
-                    sum_.add_extra(kind, count)
-            sum_.add_extra(f"status:{status}")
-            if nano_usd is None:
-                sum_.add_extra("unpriced")
+                    sum_.add_extra(name, count)
 
     def note_feature(self, feature: str, uses: int = 1) -> None:
         """Uses of a feature."""
@@ -119,6 +125,7 @@ class Ledger:
 
         None for each of the others: of very many, even to look at them takes its time.
         """
+        self._gather()
         with self._lock:
             sums = list(self._sums.items())
         return self._rows(sums, minute, wanted)
@@ -135,10 +142,12 @@ class Ledger:
             yield Row(series, minute, packed)
 
     def __len__(self) -> int:
+        self._gather()
         return len(self._sums)
 
     def take(self) -> tuple[dict[Series, Sum], dict[str, set[bytes]]]:
         """What there is: the sums, and the users by feature. The ledger is empty afterwards."""
+        self._gather()
         with self._lock:
             sums, self._sums = self._sums, {}
             users, self._users, self.present = self._users, {}, 0

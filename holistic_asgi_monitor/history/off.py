@@ -36,7 +36,9 @@ class Off:
         """Nobody."""
         return 0
 
-    async def users_by_day(self, start: int, end: int, feature: str = "") -> Mapping[int, int]:
+    async def users_by_day(
+        self, start: int, end: int, feature: str = "", also: Sequence[UsersSeen] = ()
+    ) -> Mapping[int, int]:
         """Nobody."""
         return {}
 

@@ -17,15 +17,17 @@ import anyio
 import anyio.lowlevel
 
 from holistic_asgi_monitor.failures import described
-from holistic_asgi_monitor.history.attendance import Attendance, once_each
+from holistic_asgi_monitor.history.attendance import Attendance, each_day, once_each
 from holistic_asgi_monitor.history.codec import pack
 from holistic_asgi_monitor.history.gathering import Joining, matching
 from holistic_asgi_monitor.history.ledger import Ledger
+from holistic_asgi_monitor.history.off import Off
 from holistic_asgi_monitor.history.pace import Stretch
 from holistic_asgi_monitor.history.pending import Pending
 from holistic_asgi_monitor.history.requests import RequestGains
 from holistic_asgi_monitor.history.store import (
     Answer,
+    AwayError,
     Batch,
     Event,
     Ours,
@@ -41,6 +43,7 @@ from holistic_asgi_monitor.history.turns import taking_turns
 from holistic_asgi_monitor.history.values import Row, Series, Sum
 from holistic_asgi_monitor.history.wallclock import WallClock
 from holistic_asgi_monitor.metrics.series import RequestSeries
+from holistic_asgi_monitor.threads import Turn
 
 __all__ = ("Recorder", "Tally")
 
@@ -123,12 +126,17 @@ class Recorder:
         self._began = self._time.now()
         self._flushed = self._began
         self._tended = self._began
-        self._writing = anyio.Lock()
+        self._writing = Turn()
 
     @property
     def now(self) -> float:
         """The time of day that history goes by, UTC epoch seconds."""
         return self._time.now()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was closed: each question then opens the store for itself, and closes it."""
+        return self._ended
 
     async def step(self) -> None:
         """Do what is due: close the minute, write, look after the store. Never raises for those."""
@@ -157,7 +165,7 @@ class Recorder:
             return
         self._pid, self._run, self._batches = pid, uuid4().hex, 0
         if before:
-            self._opened, self._closing, self._writing = False, (), anyio.Lock()
+            self._opened, self._closing, self._writing = False, (), Turn()
             self._pending.clear()
             await self._gains.tell(self.ledger.add)
             self.ledger.take()
@@ -178,15 +186,13 @@ class Recorder:
                 # At one moment: what was on its way then is in one of these, once.
                 batches = [*meanwhile, *self._pending]
                 lacking = self._lacking(query, answer.written, batches)
-        joining = Joining(query, answer)
-        async for row in taking_turns(lacking):
-            if row is not None:
-                joining.add(row)
-        for joined in joining.merged():
-            # A group alone may have thousands of stretches.
-            await anyio.lowlevel.checkpoint()
-            answer = joined
-        return answer
+        return await _joined(query, answer, lacking)
+
+    async def read_waiting(self, query: Query) -> Answer:
+        """Answer a query with what is not written yet alone, for which nothing is opened."""
+        await self._settle_in()
+        answer = await Off().read(query, self.now)
+        return await _joined(query, answer, self._lacking(query, frozenset(), [*self._pending]))
 
     def _lacking(
         self, query: Query, written: frozenset[int], batches: list[Batch]
@@ -201,9 +207,14 @@ class Recorder:
         return chain(pending, closing, self.ledger.look(minute, partial(matching, query)))
 
     async def users_by_day(self, start: int, end: int, feature: str = "") -> Mapping[int, int]:
-        """How many different users there were on each UTC day that had any, as was written."""
+        """How many different users there were on each UTC day that had any.
+
+        With those that are not written yet; `StoreError` where the store cannot say it.
+        """
         async with self._visit() as store:
-            return await store.users_by_day(start, end, feature)
+            days = range(start, end)
+            also = await self._not_written(store, lambda seen: each_day(seen, feature, days))
+            return await store.users_by_day(start, end, feature, also)
 
     async def users(self, start: int, end: int) -> int:
         """How many different users there were from UTC day `start` to before `end`, as written."""
@@ -217,13 +228,20 @@ class Recorder:
         where the store cannot say it.
         """
         async with self._visit() as store:
-            waiting = any(batch.users for batch in self._pending)
-            if waiting or len(self._attendance) or self.ledger.present:
-                await self._attendance.settle(store, self.now)
-            # First: who comes into the store meanwhile is counted once all the same.
-            # Each once: where writing waits, most of them are in every batch.
-            also = await self._attendance.hashed(once_each(self.users_waiting()))
-            return await store.users_since(minutes, also)
+            return await store.users_since(minutes, await self._not_written(store, once_each))
+
+    async def _not_written(
+        self, store: Store, each_once: Callable[[Sequence[UsersSeen]], list[UsersSeen]]
+    ) -> list[UsersSeen]:
+        """Who waits to be written, hashed as the store has them.
+
+        To be asked for before the store: who comes into it meanwhile is counted once all the same.
+        Each once: where writing waits, most of them are in every batch.
+        """
+        waiting = any(batch.users for batch in self._pending)
+        if waiting or len(self._attendance) or self.ledger.present:
+            await self._attendance.settle(store, self.now)
+        return await self._attendance.hashed(each_once(self.users_waiting()))
 
     def users_waiting(self) -> list[UsersSeen]:
         """Who was there and is not known to be in the store, hashed as the ledger was told."""
@@ -285,7 +303,7 @@ class Recorder:
     async def _write_the_last(self) -> None:
         if not self._opened and (len(self._pending) or len(self._attendance)):
             await self._try(self._open, self._writing_trouble, proves=False)
-            await self._call_roll()
+        await self._call_roll()
         while self._opened and len(self._pending) and await self._flush(self.now):
             pass
 
@@ -358,7 +376,8 @@ class Recorder:
             return
         rows = await self._packed(sums, minute)
         self._hand_over(rows, self._those_present())
-        await self._call_roll()
+        if self._writing_trouble.may_try(self._clock()):
+            await self._call_roll()
 
     async def _call_roll(self) -> None:
         """Learn the key that users wait for, and make a batch of them."""
@@ -379,7 +398,12 @@ class Recorder:
             self._add(batch)
 
     async def _settle(self) -> None:
-        await self._attendance.settle(self.store, self.now)
+        try:
+            await self._attendance.settle(self.store, self.now)
+        except StoreError:
+            # As after a write that failed: it may have to be made anew.
+            self._opened = False
+            raise
 
     def _count_dropped_users(self, dropped: int) -> None:
         self.tally.dropped += dropped
@@ -509,7 +533,8 @@ class Recorder:
         except Exception as error:
             # History is no reason to disturb the app: the next step comes soon.
             self.tally.failures += 1
-            trouble.met(described(error), self._clock())
+            kind = AwayError.__name__ if isinstance(error, AwayError) else ""
+            trouble.met(described(error), self._clock(), kind)
             return False
         if proves:
             trouble.over()
@@ -519,3 +544,16 @@ class Recorder:
 def _passed(before: float, now: float, every: float) -> bool:
     """Whether a whole multiple of `every` lies between two times."""
     return before // every != now // every
+
+
+async def _joined(query: Query, answer: Answer, lacking: Iterator[Row | None]) -> Answer:
+    """An answer of the store with what it lacks."""
+    joining = Joining(query, answer)
+    async for row in taking_turns(lacking):
+        if row is not None:
+            joining.add(row)
+    for joined in joining.merged():
+        # A group alone may have thousands of stretches.
+        await anyio.lowlevel.checkpoint()
+        answer = joined
+    return answer

@@ -12,6 +12,7 @@ from holistic_asgi_monitor.model import MonitorError
 
 __all__ = (
     "Answer",
+    "AwayError",
     "Batch",
     "Event",
     "Ours",
@@ -30,6 +31,10 @@ _ANY: Mapping[str, str] = MappingProxyType({})
 
 class StoreError(MonitorError):
     """The store could not do it now; the sentence says what and where, and holds no secret."""
+
+
+class AwayError(StoreError):
+    """The store is not there now; it is one trouble, in whatever ways it shows."""
 
 
 class UnusableStoreError(StoreError):
@@ -207,8 +212,14 @@ class Store(Protocol):
         """How many different users there were from UTC day `start` to before `end`."""
         ...
 
-    async def users_by_day(self, start: int, end: int, feature: str = "") -> Mapping[int, int]:
-        """How many different users there were on each UTC day that had any."""
+    async def users_by_day(
+        self, start: int, end: int, feature: str = "", also: Sequence[UsersSeen] = ()
+    ) -> Mapping[int, int]:
+        """How many different users there were on each UTC day that had any.
+
+        `also` has at most one entry for each of these days, for the same feature: those count as
+        well, and nobody twice.
+        """
         ...
 
     async def users_by_feature(self, start: int, end: int) -> Mapping[str, int]:

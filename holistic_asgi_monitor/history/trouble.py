@@ -25,10 +25,10 @@ class Trouble:
         self._not_before = float("-inf")
         self._pause = FIRST_PAUSE
 
-    def met(self, reason: str, now: float) -> None:
-        """It failed, for a reason that is a sentence."""
-        if reason not in self._said:
-            self._said.add(reason)
+    def met(self, reason: str, now: float, kind: str = "") -> None:
+        """It failed, for a reason that is a sentence; several may be of one kind."""
+        if (kind or reason) not in self._said:
+            self._said.add(kind or reason)
             _logger.warning("%s: %s", self._sentence, reason)
         self._not_before = now + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from weakref import WeakMethod
 
 from holistic_asgi_monitor.metrics.families import (
     FEATURES_LIMIT,
@@ -28,12 +29,25 @@ class Catalogue:
         self.constant = dict(constant)
         self.series = series
         self.families: dict[str, Family] = {}
+        self._gatherers: list[WeakMethod[Callable[[], object]]] = []
         self._requests()
         self._dependencies()
         self._tracking()
         self._openai()
         self._system()
         self._monitor()
+
+    def gather_by(self, method: Callable[[], object]) -> None:
+        """Have `method` called by `gather`, for as long as its object lives."""
+        self._gatherers = [each for each in self._gatherers if each() is not None]
+        self._gatherers.append(WeakMethod(method))
+
+    def gather(self) -> None:
+        """To be called before families are read: have what was kept back counted in them."""
+        for each in self._gatherers:
+            method = each()
+            if method is not None:
+                method()
 
     def __iter__(self) -> Iterator[Family]:
         return iter(self.families.values())

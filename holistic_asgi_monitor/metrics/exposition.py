@@ -30,7 +30,6 @@ from typing import ClassVar
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
-from anyio.lowlevel import RunVar
 from prometheus_client import REGISTRY, CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
 
@@ -38,6 +37,7 @@ from holistic_asgi_monitor.failures import described
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.families import Family
 from holistic_asgi_monitor.model import ConfigurationError
+from holistic_asgi_monitor.threads import own_threads
 
 __all__ = ("Collector", "Exposition", "Page")
 
@@ -117,6 +117,7 @@ class Collector:
         """All families with all samples."""
         if getattr(self._silence, "on", False):
             return []
+        self.catalogue.gather()
         return [family.metric() for family in self.catalogue]
 
 
@@ -188,13 +189,13 @@ class Exposition:
         pieces.append(theirs)
         if compress:
             pieces = await anyio.to_thread.run_sync(
-                _gzipped, pieces, limiter=_threads("compression", 1)
+                _gzipped, pieces, limiter=own_threads("compression", 1)
             )
         return Page(content_type, pieces, compress)
 
     async def _theirs(self, view: _View, encoder: Encoder, *, openmetrics: bool) -> bytes:
         """The user's part, if it comes in time: his collectors must not hold up our page."""
-        limiter = _threads("collectors", 2)
+        limiter = own_threads("collectors", 2)
         if limiter.available_tokens >= 1:
             with anyio.move_on_after(PATIENCE_SECONDS):
                 return await anyio.to_thread.run_sync(
@@ -211,6 +212,7 @@ class Exposition:
         parts: list[bytes] = []
         size = 0
         since = time.perf_counter()
+        self._catalogue.gather()
         for some in self._batches(openmetrics=openmetrics, names=names):
             parts += some
             size += sum(map(len, some))
@@ -342,16 +344,6 @@ def _encoded(view: _View, encoder: Encoder, *, openmetrics: bool) -> bytes:
             # One malformed family of the application must not cost the others.
             view.unwritable(error)
     return b"".join([*parts, _END] if openmetrics else parts)
-
-
-def _threads(purpose: str, number: int) -> anyio.CapacityLimiter:
-    """Worker threads of our own in this event loop, so that the application keeps all of its."""
-    variable = RunVar[anyio.CapacityLimiter](f"holistic_asgi_monitor {purpose}")
-    limiter = variable.get(None)
-    if limiter is None:
-        limiter = anyio.CapacityLimiter(number)
-        variable.set(limiter)
-    return limiter
 
 
 class _One:

@@ -161,7 +161,7 @@ class Counter(_Scalar):
             message = f"{self.name}_total cannot grow by {by}"
             raise ValueError(message)
         with self._lock:
-            series = self.admit(labels)
+            series = labels if labels in self.values else self.admit(labels)
             self.values[series] = self.values.get(series, 0.0) + by
         return series
 

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
 from holistic_asgi_monitor.model import Alert, AlertState, Severity
@@ -47,7 +46,7 @@ def alert_from(values: Mapping[str, Any]) -> Alert:
         summary=str(values["summary"]),
         started_at=datetime.fromisoformat(values["started_at"]),
         ended_at=None if ended is None else datetime.fromisoformat(ended),
-        details=MappingProxyType(dict(values["details"])),
+        details=dict(values["details"]),
         reason=str(values["reason"]),
         **{name: str(values[name]) for name in _ORIGIN},
         dashboard_url=_address(values["dashboard_url"]),

@@ -476,8 +476,8 @@ class Settings:
         default=60.0,
         metadata=_about(
             "MONITOR_FLUSH_SECONDS",
-            "Seconds from one writing of the history to the next.",
-            number_in(1, 3600),
+            "Seconds from one writing of the history to the next; less than 1 is as 1.",
+            number_in(0, 3600, above=True),
         ),
     )
     track_openai: bool = field(

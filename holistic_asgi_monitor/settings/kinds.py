@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import time
 from decimal import Decimal
 from itertools import pairwise
+from reprlib import Repr
 from typing import TypeVar
 from unicodedata import category
 from urllib.parse import urlsplit
@@ -267,9 +268,9 @@ class LabelPairs(Kind):
         for part in filter(str.strip, text.split(",")):
             name, equals, value = map(str.strip, part.partition("="))
             if not equals:
-                raise RefusedError(f"{name!r} is no pair")
+                raise RefusedError(f"{_brief(name)} is no pair")
             if name in labels:
-                raise RefusedError(f"{name!r} is there twice")
+                raise RefusedError(f"{_brief(name)} is there twice")
             labels[name] = value
         return self.take(labels)
 
@@ -318,11 +319,11 @@ class PriceTable(Kind):
         if isinstance(price, str) and (name := _line(price)):
             return name
         if not isinstance(price, Mapping) or not price or price.keys() - _PRICE_KINDS:
-            raise RefusedError(f"the price of {model!r} is none")
+            raise RefusedError(f"the price of {_brief(model)} is none")
         return Fixed({kind: self._dollars(model, each) for kind, each in price.items()})
 
     def _dollars(self, model: object, number: object) -> float:
-        wrong = RefusedError(f"a price of {model!r} is no number from 0 to {_MOST_DOLLARS}")
+        wrong = RefusedError(f"a price of {_brief(model)} is no number from 0 to {_MOST_DOLLARS}")
         if not isinstance(number, int | float | Decimal) or isinstance(number, bool):
             raise wrong
         # Written so that NaN is refused as well.
@@ -356,6 +357,13 @@ class Fixed(Mapping[str, ValueT_co]):
 
     def __repr__(self) -> str:
         return repr(self._pairs)
+
+
+def _brief(value: object) -> str:
+    """A part of a value for an error message, which is to stay a sentence."""
+    short = Repr()
+    short.maxstring = short.maxother = 60
+    return short.repr(value)
 
 
 def is_writable(character: str) -> bool:
@@ -393,9 +401,9 @@ def _number(text: str) -> float | None:
 def _label_name(value: object) -> str:
     name = _line(value)
     if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name):
-        raise RefusedError(f"{name!r} is no label name")
+        raise RefusedError(f"{_brief(name)} is no label name")
     if name in RESERVED_LABELS or name.startswith("__"):
-        raise RefusedError(f"the label name {name!r} is taken")
+        raise RefusedError(f"the label name {_brief(name)} is taken")
     return name
 
 

@@ -106,11 +106,12 @@ class Remembered:
 
 
 def _identity(user: object) -> bytes:
-    if isinstance(user, bytes):
-        return user
+    if isinstance(user, bytes | bytearray | memoryview):
+        return bytes(user)
     kind = type(user)
     addressed = kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__
-    if addressed or inspect.isawaitable(user):
+    # A method that was not called is the commonest of them: `set_user(user.get_id)`.
+    if addressed or callable(user) or inspect.isawaitable(user):
         message = f"{kind.__name__} is no id of a user"
         raise TypeError(message)
     return str(user).encode("utf-8", "surrogatepass")

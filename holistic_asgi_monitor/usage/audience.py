@@ -14,6 +14,7 @@ from holistic_asgi_monitor.history.attendance import latest
 from holistic_asgi_monitor.history.store import Answer, Query, StoreError, UsersSeen
 from holistic_asgi_monitor.history.tiers import DAY, HOUR, MINUTE
 from holistic_asgi_monitor.history.values import Kind
+from holistic_asgi_monitor.threads import Turn
 from holistic_asgi_monitor.usage.activity import WINDOWS, Remembered
 
 __all__ = ("Audience", "Crowd", "Feature", "People")
@@ -106,7 +107,7 @@ class Audience:
         self._known: Crowd | None = None
         self._known_uses: Mapping[str, int] = {}
         self._counted = self._again = self._features_again = self._rested = float("-inf")
-        self._reading = anyio.Lock()
+        self._reading = Turn()
         self.last = Crowd()
 
     async def now(self, *, features: bool = True) -> Crowd:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
 import sys
 import threading
 import weakref
@@ -23,7 +22,8 @@ from holistic_asgi_monitor.checks.openai_client import Probing
 from holistic_asgi_monitor.failures import described
 from holistic_asgi_monitor.usage.openai_arrival import Arrival
 from holistic_asgi_monitor.usage.openai_names import Names
-from holistic_asgi_monitor.usage.openai_span import Account, Asked, Lost, Span
+from holistic_asgi_monitor.usage.openai_operations import operation_at
+from holistic_asgi_monitor.usage.openai_span import Account, Lost, Span
 from holistic_asgi_monitor.usage.openai_streams import watch_answer
 from holistic_asgi_monitor.usage.prices import Override, Prices
 from holistic_asgi_monitor.usage.tracking import Current, Tracker
@@ -34,11 +34,6 @@ _logger = logging.getLogger("holistic_asgi_monitor")
 
 MODULE = "openai._base_client"
 _CLASSES = ("SyncAPIClient", "AsyncAPIClient")
-_BILLED = re.compile(
-    r"/(?:chat/completions|completions|responses(?:/compact)?|embeddings|moderations|videos"
-    r"|images/(?:generations|edits|variations)|audio/(?:speech|transcriptions|translations))$"
-)
-_CHAT = "/chat/completions"
 _RAW_HEADER = "x-stainless-raw-response"
 _FIRST_AZURE_VERSION = "2024-09-01"
 _REFUSALS = frozenset({400, 422})
@@ -90,6 +85,7 @@ class Hook:
     _attached: ClassVar[bool] = False
     _warned: ClassVar[bool] = False
     _refusing: ClassVar[set[str]] = set()
+    _hosts: ClassVar[dict[int, tuple[object, str]]] = {}
     _lock: ClassVar[threading.RLock] = threading.RLock()
 
     @classmethod
@@ -126,17 +122,29 @@ class Hook:
     @classmethod
     def span(cls, client: Any, options: Any) -> Span | None:
         """A new span, where this is a call to count."""
-        if not cls._members or Probing.now() or str(options.method).lower() != "post":
-            return None
-        path = str(options.url).partition("?")[0]
-        if not _BILLED.search(path):
+        operation = operation_at(options.url)
+        if operation is None or options.method.lower() != "post" or Probing.now():
             return None
         Lost.settle()
         tracker = Current.tracker()
         account = None if tracker is None else cls._members.get(tracker)
         if tracker is None or account is None:
             return None
-        return Span(tracker, account, _asked(client, options, path))
+        return Span(tracker, account, operation, cls._host(client), options.json_data)
+
+    @classmethod
+    def _host(cls, client: Any) -> str:
+        """Where a client sends its calls, with the port where one is given."""
+        # The property imports something each time; a URL takes as long to say where it leads.
+        url = vars(client).get("_base_url") or client.base_url
+        known = cls._hosts.get(id(url))
+        if known is not None and known[0] is url:
+            return known[1]
+        if len(cls._hosts) >= _HOSTS_LIMIT:
+            cls._hosts.clear()
+        host: str = url.netloc.decode().lower()
+        cls._hosts[id(url)] = url, host
+        return host
 
     @classmethod
     def _attach(cls) -> None:
@@ -150,6 +158,8 @@ class Hook:
                 if not cls._attached:
                     cls._replace(sys.modules[MODULE])
                     cls._attached = True
+                    # Calls will ask, and from a worker thread only what is carried is found.
+                    Current.carry()
             except Exception as error:
                 # The application does without being tracked.
                 cls._put_back()
@@ -295,7 +305,7 @@ def _begun(
         span = Hook.span(client, options)
         if span is None:
             return span, args, kwargs
-        span.injected = bool(kwargs.get("stream")) and _lacks_usage(client, options, span.host)
+        span.injected = bool(kwargs.get("stream")) and _lacks_usage(client, options, span)
         if not span.injected and not callable(options.post_parser):
             return span, args, kwargs
         changed = _changed(options, span)
@@ -341,26 +351,13 @@ def _fault() -> None:
         tracker.fault("openai")
 
 
-def _asked(client: Any, options: Any, path: str) -> Asked:
-    body = options.json_data if isinstance(options.json_data, dict) else {}
-    model, tier = body.get("model"), body.get("service_tier")
-    return Asked(
-        path,
-        model if isinstance(model, str) else None,
-        tier if isinstance(tier, str) else "",
-        client.base_url.netloc.decode().lower(),
-    )
-
-
-def _lacks_usage(client: Any, options: Any, host: str) -> bool:
+def _lacks_usage(client: Any, options: Any, span: Span) -> bool:
     """Whether this is a stream that will not say its usage, and may be asked to.
 
     Who reads the stream raw would see what comes in addition, so raw ones are left as they are.
     """
     body, more = options.json_data, options.extra_json
-    if not isinstance(body, dict) or body.get("stream") is not True:
-        return False
-    if not str(options.url).partition("?")[0].endswith(_CHAT):
+    if not span.operation.chat or not isinstance(body, dict) or body.get("stream") is not True:
         return False
     if "include_usage" in (body.get("stream_options") or {}):
         return False
@@ -371,7 +368,7 @@ def _lacks_usage(client: Any, options: Any, host: str) -> bool:
         return False
     version = getattr(client, "_api_version", None)
     old = isinstance(version, str) and version[:1].isdigit() and version < _FIRST_AZURE_VERSION
-    return not old and Hook.may_ask_usage(host)
+    return not old and Hook.may_ask_usage(span.host)
 
 
 def _again(span: Span, error: BaseException) -> bool:

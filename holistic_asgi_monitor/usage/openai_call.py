@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 __all__ = ("OPENAI_OUTCOMES", "Call", "Usage")
 
@@ -23,8 +23,7 @@ OPENAI_OUTCOMES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of a call.
 
     `input` and `output` are the totals; everything else is a part of one of them: of the input
@@ -43,8 +42,7 @@ class Usage:
     image_out: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A call that has ended.
 
     `model` is a bounded label, `status` a value of openai_calls_total, `seconds` None where

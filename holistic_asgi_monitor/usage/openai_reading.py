@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from holistic_asgi_monitor.usage.openai_call import Usage
 
@@ -27,8 +26,7 @@ _CODES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What one answer, or one part of a streamed one, says; empty where it says nothing.
 
     `status` is the word for an answer that is itself a failure.
@@ -97,41 +95,34 @@ def _fields(thing: object) -> Mapping[str, Any]:
 def _usage(usage: object, *, images: bool) -> Usage | None:
     """The tokens; None where there are none, or where the numbers cannot be right."""
     fields = _fields(usage)
-    took = _first(fields, "input_tokens", "prompt_tokens")
-    gave = _first(fields, "output_tokens", "completion_tokens")
+    took = _either(fields, "input_tokens", "prompt_tokens")
+    gave = _either(fields, "output_tokens", "completion_tokens")
     if took is None and gave is None:
         return None
-    read = _first(fields, "input_tokens_details", "prompt_tokens_details", "input_token_details")
-    made = _first(fields, "output_tokens_details", "completion_tokens_details")
-    within, without = _fields(read), _fields(made)
-    try:
-        return Usage(
-            _count(took),
-            _count(gave),
-            cached=_count(within.get("cached_tokens")),
-            cache_write=_count(within.get("cache_write_tokens")),
-            audio_in=_count(within.get("audio_tokens")),
-            image_in=_count(within.get("image_tokens")),
-            reasoning=_count(without.get("reasoning_tokens")),
-            audio_out=_count(without.get("audio_tokens")),
-            image_out=_count(gave if images and made is None else without.get("image_tokens")),
-        )
-    except ValueError:
-        return None
+    read = _either(fields, "input_tokens_details", "prompt_tokens_details")
+    made = _either(fields, "output_tokens_details", "completion_tokens_details")
+    within, without = _fields(read or fields.get("input_token_details")), _fields(made)
+    return _counted(
+        took,
+        gave,
+        within.get("cached_tokens"),
+        within.get("cache_write_tokens"),
+        without.get("reasoning_tokens"),
+        within.get("audio_tokens"),
+        without.get("audio_tokens"),
+        within.get("image_tokens"),
+        gave if images and made is None else without.get("image_tokens"),
+    )
 
 
-def _count(number: object) -> int:
-    """A number of tokens, 0 for None; ValueError for anything else."""
-    if number is None:
-        return 0
-    if type(number) is int and number >= 0:
-        return number
-    raise ValueError("no number of tokens")
+def _counted(*numbers: Any) -> Usage | None:
+    """The fields of a usage in their order, 0 for None; None where one is no number of tokens."""
+    for number in numbers:
+        if number is not None and (type(number) is not int or number < 0):
+            return None
+    return Usage(*[number or 0 for number in numbers])
 
 
-def _first(fields: Mapping[str, Any], *names: str) -> Any:
-    for name in names:
-        found = fields.get(name)
-        if found is not None:
-            return found
-    return None
+def _either(fields: Mapping[str, Any], new: str, old: str) -> Any:
+    found = fields.get(new)
+    return fields.get(old) if found is None else found

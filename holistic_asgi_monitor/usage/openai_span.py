@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 from holistic_asgi_monitor.checks.openai_faults import outcome
 from holistic_asgi_monitor.usage.openai_call import Call, Usage
 from holistic_asgi_monitor.usage.openai_names import Names
+from holistic_asgi_monitor.usage.openai_operations import Operation
 from holistic_asgi_monitor.usage.openai_reading import Report, of_answer, of_event, status_of
 from holistic_asgi_monitor.usage.prices import Prices
 from holistic_asgi_monitor.usage.tracking import Tracker
 
-__all__ = ("Account", "Asked", "Lost", "Span", "word_for")
+__all__ = ("Account", "Lost", "Span", "word_for")
 
-_FREE = "/moderations"
 _BILLED = frozenset({"success", "abandoned", "cancelled", "connection_error", "timeout"})
 """How a call may end that had begun to be answered, and is therefore paid for."""
 
@@ -33,16 +33,6 @@ class Account:
 
     prices: Prices
     names: Names
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a call asks for: the path, the model, the tier, and the host that is asked."""
-
-    path: str
-    model: str | None
-    tier: str
-    host: str
 
 
 class Lost:
@@ -72,7 +62,7 @@ class Lost:
 
 
 class Span:
-    """A call that is underway; nothing that it does raises.
+    """A call of an `operation` at a `host` that is underway; nothing that it does raises.
 
     `injected` says that the usage of the stream was asked for by us, `reading` that a part of it
     is being waited for, `answered` that OpenAI has begun to answer. `release` undoes what was
@@ -81,46 +71,45 @@ class Span:
 
     __slots__ = (
         "_account",
-        "_asked",
+        "_asked_model",
+        "_asked_tier",
         "_began",
         "_done",
         "_ended",
-        "_events",
+        "_feature",
         "_model",
-        "_origin",
+        "_request",
         "_started_at",
         "_status",
         "_tier",
         "_tracker",
         "_usage",
         "answered",
-        "images",
+        "host",
         "injected",
+        "operation",
         "reading",
         "release",
     )
 
-    def __init__(self, tracker: Tracker, account: Account, asked: Asked) -> None:
+    def __init__(
+        self, tracker: Tracker, account: Account, operation: Operation, host: str, body: object
+    ) -> None:
         self._tracker = tracker
         self._account = account
-        self._asked = asked
-        self._origin = tracker.origin()
+        self.operation = operation
+        self.host = host
+        self._asked_model, self._asked_tier = _asked(body)
+        self._request, self._feature = tracker.origin()
         self._model: str | None = None
         self._tier = ""
         self._usage: Usage | None = None
         self._status: str | None = None
         self._done = False
         self._ended: float | None = None
-        self._events = asked.path.endswith("/responses")
-        self.images = "/images/" in asked.path
         self.injected = self.reading = self.answered = False
         self.release: Callable[[], object] | None = None
         self._started_at, self._began = time.time(), time.perf_counter()
-
-    @property
-    def host(self) -> str:
-        """The host that is asked."""
-        return self._asked.host
 
     @property
     def has_usage(self) -> bool:
@@ -134,7 +123,7 @@ class Span:
     def saw_answer(self, answer: object) -> None:
         """Take in a whole answer."""
         try:
-            self.take(of_answer(answer, images=self.images))
+            self.take(of_answer(answer, images=self.operation.images))
         except Exception:
             # The answer is its receiver's, whatever it is made of.
             self.fault()
@@ -142,10 +131,10 @@ class Span:
     def saw(self, part: Any) -> bool:
         """Take in a part of a stream; whether it is one that only we have asked for."""
         try:
-            if self._events:
+            if self.operation.events:
                 report = of_event(part)
             elif self._model is None or _get(part, "usage") is not None:
-                report = of_answer(part, images=self.images)
+                report = of_answer(part, images=self.operation.images)
             else:
                 report = None
             if report is not None:
@@ -225,7 +214,6 @@ class Span:
             status = self._status
         cost = self._cost()
         billed = self._usage is not None or (self.answered and status in _BILLED)
-        endpoint, feature = self._tracker.place(self._origin)
         return Call(
             model=self._label(status),
             status=status,
@@ -233,29 +221,28 @@ class Span:
             usage=self._usage,
             cost=cost,
             priced=cost is not None or not billed,
-            endpoint=endpoint,
-            feature=feature,
-            tier=self._tier or self._asked.tier,
+            endpoint=self._tracker.place(self._request),
+            feature=self._feature,
+            tier=self._tier or self._asked_tier,
             started_at=self._started_at,
         )
 
     def _cost(self) -> Decimal | None:
-        asked = self._asked
         if self._usage is None:
-            return Decimal(0) if asked.path.endswith(_FREE) and self.answered else None
+            return Decimal(0) if self.operation.free and self.answered else None
         return self._account.prices.cost(
-            (self._model, asked.model),
+            (self._model, self._asked_model),
             self._usage,
-            tier=self._tier or asked.tier,
-            host=asked.host,
+            tier=self._tier or self._asked_tier,
+            host=self.host,
             at=self._started_at,
         )
 
     def _label(self, status: str) -> str:
         names = self._account.names
         if self._model is not None or status == "success":
-            return names.answered(self._asked.model, self._model)
-        return names.failed(self._asked.model)
+            return names.answered(self._asked_model, self._model)
+        return names.failed(self._asked_model)
 
 
 def word_for(error: BaseException) -> str:
@@ -275,6 +262,14 @@ def word_for(error: BaseException) -> str:
         return "timeout" if "TimeoutException" in names else "connection_error"
     # Whatever else is raised, OpenAI was never reached, or its answer did not please.
     return "bad_request"
+
+
+def _asked(body: object) -> tuple[str | None, str]:
+    """The model and the tier that a call asks for."""
+    if not isinstance(body, dict):
+        return None, ""
+    model, tier = body.get("model"), body.get("service_tier")
+    return model if isinstance(model, str) else None, tier if isinstance(tier, str) else ""
 
 
 def _get(part: Any, name: str) -> Any:

@@ -21,11 +21,11 @@ __all__ = ("watch_answer",)
 def watch_answer(answer: Any, span: Span) -> None:
     """Have `span` end when the answer has been read, which most have been already."""
     span.answered = True
-    if _is_stream(answer):
-        _watch_stream(answer, span)
-        return
     # What an object of openai's lacks takes long to be asked for.
     held = getattr(answer, "__dict__", {})
+    if "_iterator" in held and _is_stream(answer):
+        _watch_stream(answer, span)
+        return
     http = answer if "is_stream_consumed" in held else held.get("http_response")
     if http is None:
         span.saw_answer(answer)
@@ -45,7 +45,7 @@ def _is_stream(answer: object) -> bool:
 def _read(http: Any, span: Span) -> None:
     """End with a response that has been read: what it holds, if that is JSON."""
     if "json" in http.headers.get("content-type", ""):
-        span.take(of_body(http.content, images=span.images))
+        span.take(of_body(http.content, images=span.operation.images))
     span.finish()
 
 

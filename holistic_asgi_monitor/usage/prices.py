@@ -6,7 +6,7 @@ Whatever is not known for certain has no price: a wrong one would be worse, and 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -41,13 +41,13 @@ class Rate:
     base: Decimal
     steps: tuple[tuple[int, Decimal], ...] = ()
 
-    def of(self, tokens: int, whole_input: int) -> Decimal:
-        """What `tokens` cost in a call whose input is `whole_input` tokens long."""
+    def at(self, whole_input: int) -> Decimal:
+        """The price in a call whose input is `whole_input` tokens long."""
         price = self.base
         for start, dearer in self.steps:
             if whole_input > start:
                 price = dearer
-        return price * tokens / _MILLION
+        return price
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,13 @@ class Rates:
             return None
         total = Decimal(0)
         for tokens, rate in self._parts(usage):
-            if tokens < 0 or (tokens and rate is None):
-                return None
-            if tokens and rate is not None:
-                total += rate.of(tokens, usage.input)
-        return total
+            if tokens:
+                if tokens < 0 or rate is None:
+                    return None
+                total += rate.at(usage.input) * tokens
+        return total / _MILLION
 
-    def _parts(self, usage: Usage) -> Iterator[tuple[int, Rate | None]]:
+    def _parts(self, usage: Usage) -> tuple[tuple[int, Rate | None], ...]:
         """The tokens that are billed alike, each with its price; below 0 where they disagree.
 
         Audio always has a price of its own; images are billed as text where they have none.
@@ -83,14 +83,16 @@ class Rates:
         image_in = usage.image_in if self.image_in else 0
         image_out = usage.image_out if self.image_out else 0
         others = usage.cached + usage.cache_write + usage.audio_in + image_in
-        yield usage.input - others, self.input
-        yield usage.cached, self.cached or self.input
-        yield usage.cache_write, self.cache_write or self.input
-        yield usage.audio_in, self.audio_in
-        yield image_in, self.image_in
-        yield usage.output - usage.audio_out - image_out, self.output
-        yield usage.audio_out, self.audio_out
-        yield image_out, self.image_out
+        return (
+            (usage.input - others, self.input),
+            (usage.cached, self.cached or self.input),
+            (usage.cache_write, self.cache_write or self.input),
+            (usage.audio_in, self.audio_in),
+            (image_in, self.image_in),
+            (usage.output - usage.audio_out - image_out, self.output),
+            (usage.audio_out, self.audio_out),
+            (image_out, self.image_out),
+        )
 
 
 class Prices:
@@ -102,7 +104,7 @@ class Prices:
 
     def __init__(self, overrides: Mapping[str, Override] | None = None) -> None:
         self._own = dict(overrides or {})
-        self._known: dict[tuple[str, str, str], tuple[float, Rates | None]] = {}
+        self._known: dict[tuple[tuple[str | None, ...], str, str], tuple[float, Rates | None]] = {}
         self._hosts: dict[str, str] = {}
         self._data: DataSnapshot | None = None
         self._loaded = False
@@ -141,8 +143,7 @@ class Prices:
         if usage is None:
             return None
         try:
-            names = [name for name in models if name]
-            rates = self._rates(names, tier, host, at)
+            rates = self._rates(models, tier, host, at)
             return None if rates is None else rates.cost(usage)
         except Exception:
             # Data of others, which may be anything; the call counts as unpriced.
@@ -159,37 +160,41 @@ class Prices:
             return False
         return found is not None and found[1].id == model
 
-    def _rates(self, names: list[str], tier: str, host: str, at: float) -> Rates | None:
-        for name in names:
-            if name in self._own:
-                return self._overridden(self._own[name], tier, host, at)
-        for name in names:
-            rates = self._listed(name, tier, host, at)
-            if rates is not None:
-                return rates
-        return None
-
-    def _overridden(self, own: Override, tier: str, host: str, at: float) -> Rates | None:
-        if not isinstance(own, str):
-            return _of_override(own)
-        other = self._own.get(own)
-        if other is not None and not isinstance(other, str):
-            return _of_override(other)
-        return self._listed(own, tier, host, at)
-
-    def _listed(self, name: str, tier: str, host: str, at: float) -> Rates | None:
-        """The prices of the data, which are read again now and then: some begin at a date."""
-        key = (name, tier, host)
+    def _rates(
+        self, models: tuple[str | None, ...], tier: str, host: str, at: float
+    ) -> Rates | None:
+        """The prices that hold, which are looked up again now and then: some begin at a date."""
+        key = (models, tier, host)
         held = self._known.get(key)
         if held is not None and held[0] <= at < held[0] + _HOLD_SECONDS:
             return held[1]
         if len(self._known) >= _KNOWN_LIMIT:
             self._known.clear()
-        rates = self._read(name, tier, host, datetime.fromtimestamp(at, UTC))
+        rates = self._looked_up([name for name in models if name], tier, host, at)
         self._known[key] = at, rates
         return rates
 
-    def _read(self, name: str, tier: str, host: str, at: datetime) -> Rates | None:
+    def _looked_up(self, names: list[str], tier: str, host: str, at: float) -> Rates | None:
+        for name in names:
+            if name in self._own:
+                return self._overridden(self._own[name], tier, host, at)
+        for name in names:
+            rates = self._read(name, tier, host, at)
+            if rates is not None:
+                return rates
+        return None
+
+    def _overridden(self, own: Override, tier: str, host: str, at: float) -> Rates | None:
+        """The prices behind one of the user's own, which may be the name of another."""
+        for _ in self._own:
+            if not isinstance(own, str) or own not in self._own:
+                break
+            own = self._own[own]
+        return self._read(own, tier, host, at) if isinstance(own, str) else _of_override(own)
+
+    def _read(self, name: str, tier: str, host: str, moment: float) -> Rates | None:
+        """The prices of the data."""
+        at = datetime.fromtimestamp(moment, UTC)
         found = self._find(name, self._provider(host))
         if found is None:
             return None

@@ -14,12 +14,12 @@ from statistics import median
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
-import anyio
 import anyio.lowlevel
 
 from holistic_asgi_monitor.history.ledger import Ledger
 from holistic_asgi_monitor.history.store import Answer, Query
 from holistic_asgi_monitor.history.values import Kind, Series, Sum, Value
+from holistic_asgi_monitor.threads import Turn
 from holistic_asgi_monitor.usage.calendar import Period, day_of, month_of
 from holistic_asgi_monitor.usage.spend import (
     HISTORY_DAYS,
@@ -211,7 +211,7 @@ class Spending:
         self._past = Past(())
         self._frames: list[Frame] = []
         self._grain = (-1, HOUR)
-        self._turn = anyio.Lock()
+        self._turn = Turn()
 
     @property
     def grain(self) -> int:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Decimal
+from types import CodeType
 from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, cast
 
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
@@ -20,6 +21,7 @@ from holistic_asgi_monitor.metrics.text import safe_label
 from holistic_asgi_monitor.model import ConfigurationError
 from holistic_asgi_monitor.usage.activity import Activity
 from holistic_asgi_monitor.usage.openai_call import OPENAI_OUTCOMES, Call, Usage
+from holistic_asgi_monitor.usage.openai_tally import Tally
 
 __all__ = (
     "OPENAI_OUTCOMES",
@@ -59,28 +61,24 @@ class Underway(Protocol):
 
 
 class Visit:
-    """Who makes a request, and the features that were used in it before that was known."""
+    """Who makes a request, and the features that were used in it before that was known.
 
-    __slots__ = ("features", "user")
+    `feature` is the one named last.
+    """
+
+    __slots__ = ("feature", "features", "user")
 
     def __init__(self) -> None:
+        self.feature = ""
         self.user: bytes | None = None
         self.features: set[str] = set()
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where in the application something happens: in which request, and in which feature."""
-
-    request: Underway | None
-    feature: str
 
 
 class Tracker:
     """Takes in what the application reports; a wrong argument is never the application's error.
 
     `fault` is told which part of ours failed; `endpoint` says which label a request has. The
-    `listeners` get each call of OpenAI after it has been counted, in whatever thread it ended,
+    `tally` counts calls of OpenAI. The `listeners` get each of them, in whatever thread it ended,
     and `feature_listeners` the name of each feature that is used.
     """
 
@@ -97,6 +95,7 @@ class Tracker:
         self._endpoint = endpoint
         self._beginning = threading.Lock()
         self.fault = fault
+        self.tally = Tally(catalogue, fault)
         self.listeners: list[Callable[[Call], object]] = []
         self.feature_listeners: list[Callable[[str], object]] = []
 
@@ -114,7 +113,10 @@ class Tracker:
             self._catalogue.errors.inc(str(service), str(error_type))
 
     def track_feature(self, name: str) -> None:
-        """Count one use of a feature."""
+        """Count one use of a feature; a name that is empty is none."""
+        # In history an empty one stands for the whole service.
+        if name is None or name == "":
+            return
         with self._guarded():
             (feature,) = self._catalogue.feature_uses.inc(str(name))
             request = Current.underway()
@@ -149,6 +151,7 @@ class Tracker:
         visit = self._visit(request, begin=True)
         if visit is None:
             return
+        visit.feature = feature
         if visit.user is None:
             visit.features.add(feature)
         # It may have become known meanwhile, in another thread.
@@ -179,18 +182,17 @@ class Tracker:
         a cost counts as unpriced, never as free.
         """
         with self._guarded():
-            origin = self.origin()
-            endpoint, feature = self.place(origin)
+            request, feature = self.origin()
             dollars = _dollars(cost)
             self.openai_call(
                 Call(
-                    model=model,
+                    model=str(model),
                     status=status if status in OPENAI_OUTCOMES else OTHER,
                     seconds=None,
                     usage=None if usage is None else _usage(usage),
                     cost=dollars,
                     priced=dollars is not None or status != "success",
-                    endpoint=endpoint,
+                    endpoint=self.place(request),
                     feature=feature,
                     tier="",
                     started_at=time.time(),
@@ -198,57 +200,40 @@ class Tracker:
             )
 
     def openai_call(self, call: Call) -> None:
-        """Count one OpenAI call that has ended, and tell the listeners."""
-        for listener in (self._count_call, *self.listeners):
+        """Have one OpenAI call that has ended counted, and tell the listeners."""
+        self.tally.note(call)
+        for listener in self.listeners:
             try:
                 listener(call)
             except Exception:
                 # What one of them does wrong is neither the caller's nor the others' affair.
                 self.fault("tracking")
 
-    def origin(self) -> Origin:
-        """Where in the application this is called."""
-        request, named = Current.underway(), Current.feature.get()
-        here = named is not None and named[0] is request
-        return Origin(request, named[1] if named is not None and here else "")
+    def origin(self) -> tuple[Underway | None, str]:
+        """Where in the application this is called: in which request, and in which feature.
 
-    def place(self, origin: Origin) -> tuple[str, str]:
-        """The labels of an origin: endpoint and feature, empty where there is none."""
-        endpoint = "" if origin.request is None else self._endpoint(origin.request)
-        return endpoint, origin.feature
+        That is the one named last in this task or thread, else in another one of the request, as
+        a dependency or the endpoint itself is where Starlette calls it in a thread.
+        """
+        request, named = Current.underway(), Current.feature.get()
+        if named is not None and named[0] is request:
+            return request, named[1]
+        visit: Visit | None = getattr(request, "visit", None)
+        return request, "" if visit is None else visit.feature
+
+    def place(self, request: Underway | None) -> str:
+        """The endpoint of a request, empty where there is none."""
+        return "" if request is None else self._endpoint(request)
 
     def track_endpoint_metrics(self, name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Decorate a sync or async function: its calls are counted and timed as `name`."""
-        return functools.partial(_decorate, name, lambda: self)
+        return _decorator(name, lambda: self)
 
     def call_ended(self, name: str, outcome: str, seconds: float) -> None:
         """Count one call of a decorated function."""
         with self._guarded():
             self._catalogue.calls.inc(name, outcome)
             self._catalogue.call_duration.observe(seconds, name)
-
-    def _count_call(self, call: Call) -> None:
-        families = self._catalogue
-        families.openai_calls.inc(call.model, call.status)
-        if call.cost is not None:
-            families.openai_cost.inc(call.model, by=float(call.cost))
-        if not call.priced:
-            families.openai_unpriced.inc(call.model)
-        if call.seconds is not None:
-            families.openai_duration.observe(call.seconds, call.model)
-        if call.usage is not None:
-            self._count_tokens(call.model, call.usage)
-
-    def _count_tokens(self, model: str, usage: Usage) -> None:
-        families = self._catalogue
-        if usage.input:
-            families.openai_tokens.inc(model, "input", by=usage.input)
-        if usage.output:
-            families.openai_tokens.inc(model, "output", by=usage.output)
-        if usage.cached:
-            families.openai_cached.inc(model, by=usage.cached)
-        if usage.reasoning:
-            families.openai_reasoning.inc(model, by=usage.reasoning)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -264,14 +249,24 @@ class Company:
     """What the monitors of a process have in common.
 
     `several` monitors mean that requests must show whose they are; `asked` says that somebody
-    wanted to know which request he is in, which until then nobody misses; `noting` that one of
-    the two is so. While they are `resting`, none of them begins to watch.
+    wanted to know which request he is in, which until then nobody misses. The first ones are
+    carried in any case, `early` more of them. `noting` says that one of the three is so. While
+    they are `resting`, none of them begins to watch.
     """
 
     several: bool = False
     asked: bool = False
-    noting: bool = False
+    early: int = 1000
+    noting: bool = True
     resting: bool = False
+
+    def carries(self) -> bool:
+        """Whether a request that begins is to carry itself along."""
+        if not self.asked and self.early:
+            self.early -= 1
+            self.noting = self.early > 0 or self.several
+            return True
+        return self.asked
 
 
 class Current:
@@ -284,6 +279,9 @@ class Current:
         "holistic_asgi_monitor_feature", default=None
     )
     company: ClassVar[Company] = Company()
+    entrance: ClassVar[CodeType | None] = None
+    """The code that serves requests, where each of them is the variable `exchange`."""
+
     _living: ClassVar[weakref.WeakSet[Tracker]] = weakref.WeakSet()
     _last: ClassVar[weakref.ref[Tracker] | None] = None
 
@@ -316,24 +314,29 @@ class Current:
         before are found where they are on the stack.
         """
         request = cls.request.get()
-        if request is None:
-            cls.company.asked = cls.company.noting = True
-            request = cls._on_the_stack()
-        return request
+        if not cls.company.asked:
+            cls.carry()
+        return cls._on_the_stack() if request is None else request
+
+    @classmethod
+    def carry(cls) -> None:
+        """Have requests carry themselves along from now on."""
+        cls.company.asked = cls.company.noting = True
 
     @classmethod
     def _latest(cls) -> Tracker | None:
         return cls._last() if cls._last is not None else None
 
-    @staticmethod
-    def _on_the_stack() -> Underway | None:
+    @classmethod
+    def _on_the_stack(cls) -> Underway | None:
         """The request that is being served by a caller of this, before requests are carried."""
-        frame = inspect.currentframe()
+        frame, entrance = inspect.currentframe(), cls.entrance
         while frame is not None:
-            if frame.f_code.co_name == "__call__":
-                request = frame.f_locals.get("exchange")
-                if _is_underway(request):
-                    return cast("Underway", request)
+            if frame.f_code is entrance:
+                request: Underway | None = frame.f_locals.get("exchange")
+                # Before it is made, a caller further out may be serving another one.
+                if request is not None:
+                    return request
             frame = frame.f_back
         return None
 
@@ -347,18 +350,13 @@ def _dollars(cost: Any) -> Decimal | None:
     return dollars if dollars.is_finite() and dollars >= 0 else None
 
 
-def _is_underway(thing: object) -> bool:
-    """Whether it is a request of ours; it may be anything of the application's."""
-    try:
-        return isinstance(getattr(getattr(thing, "paths", None), "tracker", None), Tracker)
-    except Exception:
-        # A proxy that stands for nothing now may raise anything.
-        return False
-
-
-def _usage(numbers: Mapping[str, int]) -> Usage:
+def _usage(numbers: Mapping[str, int]) -> Usage | None:
+    """The tokens of a call; None where they cannot be read, which is no reason to lose the call."""
     kinds = ("input", "output", "cached", "reasoning")
-    return Usage(**{kind: max(0, int(numbers.get(kind, 0))) for kind in kinds})
+    try:
+        return Usage(**{kind: max(0, int(numbers.get(kind) or 0)) for kind in kinds})
+    except (AttributeError, OverflowError, TypeError, ValueError):
+        return None
 
 
 def track_error(service: str, error_type: str) -> None:
@@ -393,7 +391,18 @@ def track_openai_call(
 
 def track_endpoint_metrics(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a sync or async function: its calls are counted and timed as `name`."""
-    return functools.partial(_decorate, name, Current.tracker)
+    return _decorator(name, Current.tracker)
+
+
+def _decorator(
+    name: str, tracker: Callable[[], Tracker | None]
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    if callable(name):
+        raise ConfigurationError(
+            "track_endpoint_metrics is given a function without a name; "
+            'write @track_endpoint_metrics("checkout")'
+        )
+    return functools.partial(_decorate, name, tracker)
 
 
 def _decorate(
@@ -410,6 +419,10 @@ def _decorate(
             if found := tracker():
                 found.call_ended(name, outcome, time.perf_counter() - start)
 
+    given: object = function
+    if not callable(given):
+        message = f"track_endpoint_metrics({name!r}) decorates functions, not {given!r:.80}"
+        raise ConfigurationError(message)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         message = f"track_endpoint_metrics({name!r}) decorates functions, and this is a generator"
         raise ConfigurationError(message)

@@ -24,6 +24,7 @@ from holistic_asgi_monitor.web.documents import in_pieces, written
 from holistic_asgi_monitor.web.history.asking import WrongParameterError, asked, parameters_of
 from holistic_asgi_monitor.web.history.curve import Curve, Source, as_csv, as_json, curve
 from holistic_asgi_monitor.web.leaving import unless_left
+from holistic_asgi_monitor.web.negotiation import accepts, format_of_metrics
 from holistic_asgi_monitor.web.orders import (
     ClientGoneError,
     Orders,
@@ -103,11 +104,17 @@ class _Route:
 class Endpoints:
     """Answers our own paths; `paths` holds each of them, with and without a trailing slash.
 
-    `clock` gives UTC epoch seconds.
+    They are there a second time below `root_path`, which is one that the app sets for itself and
+    the server knows nothing of. `clock` gives UTC epoch seconds.
     """
 
     def __init__(
-        self, settings: Settings, sources: Sources, *, clock: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        sources: Sources,
+        *,
+        root_path: str = "",
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._access = Access(settings)
         self._sources = sources
@@ -122,6 +129,8 @@ class Endpoints:
             self._add(f"{settings.prefix}/alerts", Area.PRIVATE, self._alerts)
             self._add_order(f"{settings.prefix}/maintenance", sources.orders.maintenance)
             self._add_order(f"{settings.prefix}/silence", sources.orders.silence)
+        self._bare = frozenset(self.paths)
+        self.paths |= {f"{root_path}{path}": route for path, route in self.paths.items()}
 
     @property
     def explanation(self) -> str:
@@ -130,10 +139,16 @@ class Endpoints:
 
     def find(self, path: str, root_path: str) -> str | None:
         """Our path that `path` asks for, also below `root_path`; None where it is not ours."""
-        root = root_path.rstrip("/")
-        # By the specification the path holds the root path; some servers leave it out.
-        below = path[len(root) :] if root and path.startswith(f"{root}/") else path
-        return below if below in self.paths else None
+        try:
+            root = root_path.rstrip("/")
+            # By the specification the path holds the root path; some servers leave it out.
+            if root and path.startswith(f"{root}/"):
+                below = path[len(root) :]
+                return below if below in self._bare else None
+        except (AttributeError, TypeError):
+            # Whatever stands in a scope in the place of text, it is the application's to judge.
+            return None
+        return path if path in self.paths else None
 
     async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request for `path`, one of `paths`."""
@@ -188,7 +203,7 @@ class Endpoints:
     async def _health(self, scope: Scope, verdict: Verdict) -> Answer:
         report = await self._sources.report()
         status = 200 if report.overall_status.serving else 503
-        if _IETF in _header(scope, b"accept"):
+        if accepts(_header(scope, b"accept"), _IETF):
             return Answer.of(_ietf(report, full=verdict.full), status, _IETF)
         return Answer.of(report.as_dict(public=not verdict.full), status)
 
@@ -205,9 +220,9 @@ class Endpoints:
     async def _metrics(self, scope: Scope, verdict: Verdict) -> Answer:
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         page = await self._sources.page(
-            _header(scope, b"accept"),
+            format_of_metrics(_header(scope, b"accept")),
             frozenset(query.get("name[]", ())),
-            compress=_accepts_gzip(_header(scope, b"accept-encoding")),
+            compress=accepts(_header(scope, b"accept-encoding"), "gzip"),
         )
         headers = [(b"vary", b"Accept, Accept-Encoding")]
         if page.compressed:
@@ -262,20 +277,6 @@ def _word(*, serving: bool) -> Answer:
 def _header(scope: Scope, name: bytes) -> str:
     values = [value for key, value in scope.get("headers", ()) if key.lower() == name]
     return b",".join(values).decode("latin-1")
-
-
-def _accepts_gzip(accept: str) -> bool:
-    """Whether gzip is among the encodings named and not refused by `q=0`."""
-    for part in accept.split(","):
-        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        if name == "gzip":
-            return not any(_is_zero(parameter) for parameter in parameters)
-    return False
-
-
-def _is_zero(parameter: str) -> bool:
-    name, _, value = parameter.partition("=")
-    return name.strip() == "q" and not value.strip().strip("0.")
 
 
 def _ietf(report: Report, *, full: bool) -> dict[str, Any]:

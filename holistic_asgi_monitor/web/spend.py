@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import anyio
@@ -19,55 +20,55 @@ PATIENCE_SECONDS = 1.0
 class SpendStats:
     """Reads the figures of the month; nobody waits longer for them than `patience` seconds.
 
-    Where they cannot be read they are the last ones known, or null. `watched` says whether anybody
-    will close what reading opens.
+    `spending` is asked each time where they are now. Where they cannot be read they are the last
+    ones known, or null.
     """
 
     def __init__(
-        self,
-        spending: Spending,
-        watched: Callable[[], bool],
-        patience: float = PATIENCE_SECONDS,
+        self, spending: Callable[[], Spending], patience: float = PATIENCE_SECONDS
     ) -> None:
         self._spending = spending
-        self._watched = watched
         self._patience = patience
         self._last = _unknown()
 
     async def as_dict(self) -> dict[str, Any]:
         """The figures as JSON values."""
-        if self._watched():
-            with anyio.move_on_after(self._patience):
-                try:
-                    self._last = await self._read()
-                except StoreError:
-                    # The other statistics are not to suffer; the log says it where it is written.
-                    return self._last
+        with anyio.move_on_after(self._patience):
+            try:
+                self._last = await _read(self._spending())
+            except StoreError:
+                # The other statistics are not to suffer; the log says it where it is written.
+                return self._last
         return self._last
 
-    async def _read(self) -> dict[str, Any]:
-        stand = await self._spending.stand()
-        models = await self._spending.models()
-        verdict = stand.judged(Budgets())
-        total = total_of(models.values())
-        month = _cost(total.nano_usd, total.unpriced_calls)
-        return _row(total) | {
-            "cost_usd": {
-                "today": await self._cost_since(stand.today.period.start, verdict.today, total),
-                "last_7_days": await self._cost_since(stand.week_start, stand.last_week, total),
-                "month": month,
-                "projected_month": None if month is None else _projected(verdict.projected),
-            },
-            "models": [
-                {"model": model, **_row(models[model])} for model in sorted(models, key=_by(models))
-            ],
-        }
 
-    async def _cost_since(self, start: int, nano: int, month: SpendFigures) -> float | None:
-        """Dollars; where it seems to be nothing, and may be unknown, the calls are asked for."""
-        if nano or not month.unpriced_calls:
-            return _cost(nano, 0)
-        return _cost(nano, await self._spending.unpriced_since(start))
+async def _read(spending: Spending) -> dict[str, Any]:
+    stand = await spending.stand()
+    models = await spending.models()
+    verdict = stand.judged(Budgets())
+    total = total_of(models.values())
+    month = _cost(total.nano_usd, total.unpriced_calls)
+    since = partial(_cost_since, spending, total)
+    return _row(total) | {
+        "cost_usd": {
+            "today": await since(stand.today.period.start, verdict.today),
+            "last_7_days": await since(stand.week_start, stand.last_week),
+            "month": month,
+            "projected_month": None if month is None else _projected(verdict.projected),
+        },
+        "models": [
+            {"model": model, **_row(models[model])} for model in sorted(models, key=_by(models))
+        ],
+    }
+
+
+async def _cost_since(
+    spending: Spending, month: SpendFigures, start: int, nano: int
+) -> float | None:
+    """Dollars; where it seems to be nothing, and may be unknown, the calls are asked for."""
+    if nano or not month.unpriced_calls:
+        return _cost(nano, 0)
+    return _cost(nano, await spending.unpriced_since(start))
 
 
 def _by(models: Mapping[str, SpendFigures]) -> Callable[[str], tuple[int, int, str]]:

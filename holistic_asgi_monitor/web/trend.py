@@ -16,6 +16,7 @@ import anyio.lowlevel
 
 from holistic_asgi_monitor.history.store import Answer, Query, StoreError
 from holistic_asgi_monitor.history.values import Kind, Value
+from holistic_asgi_monitor.threads import Turn
 
 __all__ = ("AGO", "Hour", "Trend", "Trends", "Where", "read_trend")
 
@@ -151,7 +152,7 @@ class Trends:
         self._known: Trend | None = None
         self._past: dict[int, Mapping[Where, Hour]] = {}
         self._taken: float | None = None
-        self._reading = anyio.Lock()
+        self._reading = Turn()
 
     async def now(self) -> Trend | None:
         """The trend, or the last one where history is slow; None where it cannot be read now."""

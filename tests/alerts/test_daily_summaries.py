@@ -36,7 +36,7 @@ async def spend(fleet: Fleet, moment: datetime, dollars: float = 1.0, calls: int
     """Calls of a model in one minute, in which the service ran."""
     extra = {"input": 1000 * calls, "output": 100 * calls, "status:success": calls}
     what = Value(calls, 0, round(dollars * DOLLAR), extra=extra)
-    labels = ("gpt-4o", "POST /chat", "assistant")
+    labels = ("gpt-4o", "/chat", "assistant")
     time = moment.timestamp()
     await write(fleet.store, row(Kind.SPEND, labels, time, what), ran(time))
 

@@ -436,6 +436,32 @@ class TestInhibition:
         assert ("db", "clear") in [(alert.key, alert.reason) for alert in reader.alerts]
         assert {alert.key for alert in reader.alerts} == {"db"}
 
+    @pytest.mark.parametrize(("child", "told"), [("traffic GET /a", False), ("shop", True)])
+    def test_traffic_has_a_minute_to_be_well_again_however_short_the_rounds(
+        self, child: str, told: bool
+    ) -> None:
+        """Its last minute is judged, in which there are the failures of before."""
+        reader = Reader()
+        seconds = 3.0
+        for number in range(60):
+            parent, mark = "c" if number < 6 else ".", "c" if number < 37 else "."
+            looks = [seen("db", parent), seen(child, mark, depends_on=("db",))]
+            reader.round(number * seconds, looks)
+
+        assert (child in {alert.key for alert in reader.alerts}) is told
+        assert ("db", "clear") in [(alert.key, alert.reason) for alert in reader.alerts]
+
+    def test_traffic_that_still_fails_after_that_minute_is_told(self) -> None:
+        reader = Reader()
+        for number in range(60):
+            looks = [
+                seen("db", "c" if number < 6 else "."),
+                seen("traffic", "c", depends_on=("db",)),
+            ]
+            reader.round(number * 3.0, looks)
+
+        assert [alert.key for alert in reader.alerts][-1] == "traffic"
+
     def test_keys_of_the_past_do_not_take_the_room_of_those_that_depend_now(self) -> None:
         reader = Reader()
         old = [seen(f"old {number}", ".", depends_on=("db",)) for number in range(MAX_KEYS)]

@@ -15,6 +15,7 @@ from holistic_asgi_monitor.alerts import keeping
 from holistic_asgi_monitor.alerts.keeping import HistoryShelf, Keeper
 from holistic_asgi_monitor.alerts.maintenance import Maintenance
 from holistic_asgi_monitor.alerts.memory import LONGEST_CHARACTERS
+from holistic_asgi_monitor.alerts.voice import Scope
 from holistic_asgi_monitor.history.off import Off
 from holistic_asgi_monitor.history.recorder import Recorder
 from holistic_asgi_monitor.history.sqlite import SQLite
@@ -310,6 +311,17 @@ async def test_a_place_that_cannot_be_read_is_left_with_one_warning(
     assert await lived(paper, "cc..") == ["fire", "clear"]
     assert caplog.text.count("is not used: it could not be read (OSError") == 1
     assert SECRET not in caplog.text
+
+
+async def test_what_is_so_of_both_places_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    process = Process(Paper(), Memory())
+    shelves = [Paper(OSError(SECRET), "work", OSError(SECRET)), Paper(OSError(SECRET))]
+    keeper = Keeper(process.outbox, *shelves)
+    for scope in (*Scope, *Scope, Scope.HOST):
+        await keeper.take(scope)
+
+    # The last time is after one that could be read.
+    assert caplog.text.count("is not used: it could not be read (OSError") == 2
 
 
 async def test_a_place_that_does_not_answer_delays_the_first_round_for_moments_only(

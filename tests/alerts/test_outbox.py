@@ -595,7 +595,30 @@ def test_two_of_one_name_are_told_apart() -> None:
     assert post.outbox.names[:2] == ("memory", "memory 2")
 
 
-@pytest.mark.parametrize("wrong", [object(), "slack", None])
+class Plain:
+    """A notifier that is not async, against the protocol."""
+
+    name = "plain"
+
+    def __init__(self) -> None:
+        self.sent: list[Alert] = []
+
+    def send(self, alerts: Sequence[Alert]) -> None:
+        self.sent.extend(alerts)
+
+
+async def test_a_notifier_that_is_not_async_sends_once() -> None:
+    notifier = Plain()
+    post = Post(notifier)
+    async with post.running():
+        post.see("db", "cc")
+        await post.time.pass_by(60)
+
+    assert [alert.reason for alert in notifier.sent] == ["fire"]
+    assert post.outcomes == {"delivered": 1}
+
+
+@pytest.mark.parametrize("wrong", [object(), "slack", None, Memory])
 def test_what_is_no_notifier_is_an_error(wrong: object) -> None:
     with pytest.raises(ConfigurationError, match="was given as a notifier"):
         Post(wrong)

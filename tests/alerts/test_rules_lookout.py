@@ -563,7 +563,7 @@ class TestInTheWatch:
         for status in ("success", "bad_request", "cancelled", "auth_error", "timeout"):
             parts.tracker.track_openai_call("gpt", status)
 
-        assert parts._openai_calls() == (2, 5)
+        assert parts.business.calls() == (2, 5)
 
     async def test_what_checks_saw_is_told_where_the_look_fails(
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

@@ -403,7 +403,7 @@ async def test_what_costs_nothing_says_nothing(fleet: Fleet) -> None:
     process = Process(fleet, openai_daily_budget_usd=0.01, openai_monthly_budget_usd=0.01)
     process.spend(0.0)
     note = process.member.recorder.ledger.note_spend
-    note("whisper", status="success", nano_usd=None, tokens={})
+    note("whisper", status="success", nano_usd=0, tokens={}, unpriced=1)
     await look(fleet, process, minutes=3)
 
     assert keys(fleet) == []

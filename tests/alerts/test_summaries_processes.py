@@ -84,7 +84,7 @@ async def spend_yesterday(url: str) -> None:
     for hours in (24, 25, 48):
         moment = time.time() - hours * 3600
         what = Value(4, 0, 3 * DOLLAR, extra={"status:success": 4, "input": 10})
-        labels = ("gpt-4o", "POST /chat", "")
+        labels = ("gpt-4o", "/chat", "")
         await write(store, row(Kind.SPEND, labels, moment, what), ran(moment))
     await store.close()
 

@@ -311,7 +311,7 @@ def tracked(**settings: Any) -> Iterator[list[Call]]:
     monitor = Monitor(
         nothing, settings=Settings(service="calls", history_url="off", **settings), checks=[]
     )
-    tracker, tracking = monitor._parts.tracker, monitor._parts.openai
+    tracker, tracking = monitor._parts.tracker, monitor._parts.business.openai
     assert tracking is not None
     calls: list[Call] = []
     tracker.listeners.append(calls.append)

@@ -436,6 +436,24 @@ def partitions(stores, step):
     return [int(name.rpartition("_")[2]) for (name,) in found]
 
 
+async def test_an_app_that_has_taken_all_its_threads_holds_up_nothing(stores):
+    store, seen = stores.make(), UsersSeen(TODAY, "", frozenset({b"ada"}), NOON // 60)
+    await store.open()
+    await store.write(batch(row(NOON, timed(3)), users=[seen]))
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    taken = [object() for _ in range(int(limiter.available_tokens))]
+    for each in taken:
+        limiter.acquire_on_behalf_of_nowait(each)
+
+    with anyio.fail_after(10):
+        await store.write(batch(row(NOON, timed(4)), number=1, users=[seen]))
+        await store.maintain(NOON + 900)
+        assert counts(await store.read(of_requests(NOON, NOON + 60), NOON)) == {NOON: 7}
+        assert await store.users_since([0], [seen]) == {"": (1,)}
+    for each in taken:
+        limiter.release_on_behalf_of(each)
+
+
 async def test_partitions_are_made_ahead_and_dropped(stores):
     store = stores.make()
     await store.open()
@@ -754,7 +772,13 @@ def test_on_trio_it_says_that_it_cannot_be_reached():
         ("postgres://db", "db", "postgresql://db/"),
         ("postgresql+asyncpg://a:b@db:1/c", "db:1/c", "postgresql://a:b@db:1/c"),
         ("postgresql://a:p@ss:w#rd/@db/c", "db/c", "postgresql://a:p%40ss%3Aw%23rd%2F@db/c"),
-        ("postgresql://a:p%40@db/c?ssl=require", "db/c", "postgresql://a:p%40@db/c?ssl=require"),
+        ("postgresql://a:p%40@db/c?ssl=true", "db/c", "postgresql://a:p%40@db/c?sslmode=require"),
+        ("postgresql://db/c?ssl=verify_full", "db/c", "postgresql://db/c?sslmode=verify-full"),
+        (
+            "postgresql+asyncpg://db/c?pgbouncer=true&connect_timeout=5&application_name=a%20b",
+            "db/c",
+            "postgresql://db/c?application_name=a%20b",
+        ),
         ("postgresql://a@[::1]:5/c", "[::1]:5/c", "postgresql://a@[::1]:5/c"),
         ("postgresql://a@h1:1,h2:2/c", "h1:1,h2:2/c", "postgresql://a@h1:1,h2:2/c"),
         (
@@ -790,6 +814,7 @@ def test_an_address_is_read_and_shown_without_its_password(url, shown, dsn):
         ("postgresql://u:S3cret@::1/c", "its port must be a whole number from 1 to 65535."),
         ("postgresql://u:S3cret@[::1/c", "its host must be a name, an IPv4 address, or an IPv6"),
         ("postgresql://u:S3cret@h/c?sslmode=bogus", "its sslmode must be one of disable, allow"),
+        ("postgresql://u:S3cret@h/c?ssl=bogus", "its sslmode must be one of disable, allow"),
     ],
 )
 def test_an_address_that_is_none_is_refused_at_once_without_repeating_it(url, wrong):

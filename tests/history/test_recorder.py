@@ -10,7 +10,7 @@ from holistic_asgi_monitor.history.off import Off
 from holistic_asgi_monitor.history.pending import Pending
 from holistic_asgi_monitor.history.recorder import Recorder
 from holistic_asgi_monitor.history.sqlite import SQLite
-from holistic_asgi_monitor.history.store import Query, StoreError, UnusableStoreError
+from holistic_asgi_monitor.history.store import AwayError, Query, StoreError, UnusableStoreError
 from holistic_asgi_monitor.history.values import Kind, statuses
 from holistic_asgi_monitor.metrics.latency import Bounds
 from holistic_asgi_monitor.metrics.series import RequestSeries
@@ -185,7 +185,7 @@ async def test_samples_become_means_peaks_and_quantiles(places):
     )
     ledger.note_health({"database": CheckResult(Status.HEALTHY, response_time_ms=10.0)})
     ledger.note_spend("gpt", status="success", nano_usd=1500, tokens={"input": 7})
-    ledger.note_spend("gpt", status="timeout", nano_usd=None, tokens={})
+    ledger.note_spend("gpt", status="timeout", nano_usd=0, tokens={}, unpriced=1)
     ledger.note_feature("search", 3)
     await place.run(60)
 
@@ -265,6 +265,21 @@ async def test_a_failed_write_is_repeated_and_nothing_is_lost_or_doubled(places,
     assert place.recorder.tally.dropped == 0
     assert warnings(caplog) == [
         "History cannot be written now, and its numbers are kept in memory: the database is away"
+    ]
+
+
+async def test_one_outage_is_one_warning_whatever_the_ways_in_which_it_shows(places, caplog):
+    place = places()
+    for reason in ("the connection broke off", "it refuses connections", "it gives no answer"):
+        place.store.error = AwayError(reason)
+        place.serve(2)
+        await place.run(60)
+    place.store.error = StoreError("it rejects the password")
+    await place.run(60)
+
+    assert [each.rpartition(": ")[2] for each in warnings(caplog)] == [
+        "the connection broke off",
+        "it rejects the password",
     ]
 
 

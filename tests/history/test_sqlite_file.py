@@ -74,6 +74,7 @@ async def test_a_new_file_can_shrink_and_is_its_owners_alone(stores, path):
     assert await to_thread(pragma, path, "journal_mode") == "wal"
     assert await to_thread(pragma, path, "user_version") == VERSION
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 async def test_what_was_written_is_there_after_a_restart(stores, path):
@@ -126,6 +127,31 @@ async def test_a_damaged_file_is_kept_aside_and_history_begins_anew(stores, path
     assert aside.read_bytes() == damage
     assert len(warnings(caplog)) == 1
     assert f"{path} is damaged: it is kept as {aside.name}" in warnings(caplog)[0]
+
+
+@pytest.mark.parametrize("name", ["passwd", "settings.toml"])
+async def test_what_was_never_a_database_is_left_alone(stores, tmp_path, name):
+    path = tmp_path / name
+    path.write_text("[shop]\n" * 200)
+
+    for _ in range(2):
+        with pytest.raises(UnusableStoreError, match=f"{name} is no database"):
+            await stores(path).open()
+    assert path.read_text() == "[shop]\n" * 200
+    assert list(tmp_path.iterdir()) == [path]
+
+
+async def test_one_of_ours_that_is_overwritten_is_kept_aside_whatever_its_name(stores, tmp_path):
+    path = tmp_path / "history"
+    first = stores(path)
+    await first.write(batch(row(NOON, timed(3))))
+    await first.close()
+    path.write_bytes(bytes(4096))
+
+    await stores(path).write(batch(row(NOON, timed(4))))
+
+    assert await found(stores(path)) == {NOON: 4}
+    assert len(list(tmp_path.glob("history.corrupt-*"))) == 1
 
 
 async def test_a_file_that_is_damaged_while_it_is_open_is_kept_aside_too(stores, path, caplog):

@@ -60,6 +60,21 @@ class Closed(SQLite):
         return await super().users_since(minutes, also)
 
 
+class Lost(Closed):
+    """A store of which nothing can be read until it is opened again, as of a removed file."""
+
+    lost = False
+
+    async def open(self):
+        self.lost = False
+        await super().open()
+
+    async def get_state(self, key):
+        if self.lost:
+            raise StoreError("it cannot be opened")
+        return await super().get_state(key)
+
+
 class Process:
     """A process that runs from noon on, on a clock of its own."""
 
@@ -121,6 +136,51 @@ async def test_who_is_not_written_yet_is_counted_with_the_rest(processes):
     assert await process.users(0, 1) == (2, 3)
     await process.run()
     assert await process.users(1) == (3,)
+
+
+async def test_a_day_has_those_who_are_not_written_yet(processes):
+    process = processes()
+    process.see("ada", "bob")
+    process.see("ada", feature="export")
+    before = await process.recorder.users_by_day(TODAY - 1, TODAY + 2)
+    await process.run()
+    process.store.refusing = True
+    process.see("ada", "cid")
+    await process.run()
+    process.wall = MIDNIGHT + 86_400.0
+    await process.run()
+    process.see("ada", "dan", "eve")
+
+    assert before == {TODAY: 2}
+    assert await process.recorder.users_by_day(TODAY - 1, TODAY + 2) == {TODAY: 3, TODAY + 1: 3}
+    assert await process.recorder.users_by_day(TODAY, TODAY + 1) == {TODAY: 3}
+    assert await process.recorder.users_by_day(TODAY, TODAY + 2, "export") == {TODAY: 1}
+
+
+async def test_a_store_that_is_lost_to_readers_is_opened_again(processes, tmp_path, caplog):
+    process = processes(Lost(tmp_path / "history.sqlite", max_mb=50))
+    await process.recorder.step()
+    process.store.lost = True
+    for _ in range(3):
+        process.see("ada")
+        await process.run()
+
+    assert (process.recorder.tally.pending, process.recorder.tally.failures) == (0, 1)
+    assert await process.recorder.store.users(TODAY, TODAY + 1) == 1
+    assert len(warnings(caplog)) == 1
+
+
+async def test_users_who_wait_for_their_key_are_written_at_the_end(processes, tmp_path):
+    process = processes(Lost(tmp_path / "history.sqlite", max_mb=50))
+    await process.recorder.step()
+    process.store.lost = True
+    process.see("ada")
+    process.wall += 60
+    await process.recorder.step()
+    await process.recorder.close()
+
+    assert await process.recorder.store.users(TODAY, TODAY + 1) == 1
+    await process.recorder.store.close()
 
 
 async def test_a_window_rolls_by_the_minute(processes):

@@ -59,6 +59,20 @@ async def test_those_who_are_not_written_yet_count_once(store):
     assert await store.users_since(since(1, 7)) == {"": (0, 3), "search": (0, 1)}
 
 
+async def test_a_day_has_those_who_are_not_written_yet_once(store):
+    await store.write(
+        batch(users=[seen("abc"), seen("xyz", ago=1440), seen("a", feature="search")])
+    )
+    today, tomorrow = (UsersSeen(TODAY + day, "", frozenset({b"c", b"d"})) for day in (0, 1))
+
+    assert await store.users_by_day(TODAY - 1, TODAY + 2, "", [today, tomorrow]) == {
+        TODAY - 1: 3,
+        TODAY: 4,
+        TODAY + 1: 2,
+    }
+    assert await store.users_by_day(TODAY, TODAY + 1) == {TODAY: 3}
+
+
 async def test_a_day_without_a_minute_counts_as_its_end(store):
     await store.write(batch(users=[UsersSeen(TODAY - 1, "", frozenset({b"a"}))]))
     midnight = TODAY * DAY_MINUTES
@@ -121,3 +135,4 @@ async def test_many_users_at_once(store, count):
     also = [UsersSeen(TODAY, "", frozenset(users[count // 4 :]), THIS_MINUTE)]
 
     assert await store.users_since([0, THIS_MINUTE], also) == {"": (count, count - count // 4)}
+    assert await store.users_by_day(TODAY, TODAY + 1, "", also) == {TODAY: count}

@@ -11,8 +11,6 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -138,9 +136,6 @@ class Run:
         }
 
 
-Runs = dict[tuple[Suite, str], Future[tuple[Run, Run]]]
-
-
 def run(suite: Suite, manner: str, folder: Path, file: Path, *options: str) -> Run:
     """Run tests of a suite in its folder, with its settings and warning filters."""
     ways = [
@@ -164,27 +159,21 @@ def run(suite: Suite, manner: str, folder: Path, file: Path, *options: str) -> R
     return Run.read(file)
 
 
-@pytest.fixture(scope="module")
-def runs(suites: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    """What will have been found about each suite; two run at a time."""
-
-    def both(suite: Suite, manner: str) -> tuple[Run, Run]:
-        place = tmp_path_factory.mktemp(suite.name)
-        wrapped = run(suite, manner, suites, place / "wrapped.xml", *suite.options())
-        if not wrapped.failed:
-            return wrapped, Run({}, {})
-        return wrapped, run(suite, "bare", suites, place / "bare.xml", *sorted(wrapped.failed))
-
-    with ThreadPoolExecutor(2) as pool:
-        yield {case: pool.submit(both, *case) for case in CASES}
-        pool.shutdown(cancel_futures=True)
+def both(suite: Suite, manner: str, folder: Path, place: Path) -> tuple[Run, Run]:
+    """Run a suite wrapped, and then bare what failed."""
+    wrapped = run(suite, manner, folder, place / "wrapped.xml", *suite.options())
+    if not wrapped.failed:
+        return wrapped, Run({}, {})
+    return wrapped, run(suite, "bare", folder, place / "bare.xml", *sorted(wrapped.failed))
 
 
 @pytest.mark.timeout(3 * SECONDS)
 @pytest.mark.parametrize(("suite", "manner"), CASES, ids=lambda each: getattr(each, "name", each))
-def test_what_passes_bare_passes_wrapped(suite: Suite, manner: str, runs: Runs) -> None:
+def test_what_passes_bare_passes_wrapped(
+    suite: Suite, manner: str, suites: Path, tmp_path: Path
+) -> None:
     """Of a foreign suite only those tests fail with a monitor that are meant to."""
-    wrapped, bare = runs[suite, manner].result()
+    wrapped, bare = both(suite, manner, suites, tmp_path)
     ours = wrapped.failed & bare.passed
     disabled = manner == "disabled"
     meant = frozenset() if disabled else suite.meant

@@ -8,6 +8,7 @@ a run in which nothing was wrapped proves nothing.
 import functools
 import inspect
 import pkgutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,15 +48,14 @@ class Wrapping:
         for caller in CALLERS:
             _replace(caller, self._wrapping)
 
-    def counted(self, name: str) -> int:
-        """What all monitors have counted under a name, over all labels."""
-        samples = (
-            sample
-            for monitor in self.monitors
-            for family in monitor.registry.collect()
-            for sample in family.samples
-        )
-        return int(sum(sample.value for sample in samples if sample.name == f"holisticos_{name}"))
+    def counted(self) -> dict[str, float]:
+        """What all monitors have counted, over all labels."""
+        sums: defaultdict[str, float] = defaultdict(float)
+        for monitor in self.monitors:
+            for family in monitor.registry.collect():
+                for sample in family.samples:
+                    sums[sample.name.removeprefix("holisticos_")] += sample.value
+        return sums
 
     def _noting(self, init: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(init)
@@ -144,6 +144,7 @@ def wrapping_results(
     yield
     wrapping = pytestconfig.stash[WRAPPING]
     record_testsuite_property("monitors", len(wrapping.monitors))
-    record_testsuite_property("requests", wrapping.counted("requests_total"))
-    record_testsuite_property("websockets", wrapping.counted("websocket_connections_total"))
-    record_testsuite_property("faults", wrapping.counted("monitor_faults_total"))
+    counted = wrapping.counted()
+    record_testsuite_property("requests", int(counted["requests_total"]))
+    record_testsuite_property("websockets", int(counted["websocket_connections_total"]))
+    record_testsuite_property("faults", int(counted["monitor_faults_total"]))

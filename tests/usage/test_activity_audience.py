@@ -302,6 +302,9 @@ def test_an_id_becomes_a_hash_of_the_same_length(user):
 class Thing:
     """Its text is its address in memory."""
 
+    def method(self):
+        return "ada"
+
 
 async def a_coroutine():
     return "ada"
@@ -309,14 +312,15 @@ async def a_coroutine():
 
 def test_what_is_another_with_each_request_is_no_id():
     coroutine = a_coroutine()
-    for user in (Thing(), object(), coroutine):
+    for user in (Thing(), object(), coroutine, Thing().method, lambda: "ada"):
         with pytest.raises(TypeError, match="no id of a user"):
             Activity().hashed(user)
     coroutine.close()
 
 
 def test_bytes_and_the_text_they_are_of_are_one_user():
-    assert Activity().hashed(b"ada") == Activity().hashed("ada")
+    for same in (b"ada", bytearray(b"ada"), memoryview(b"ada")):
+        assert Activity().hashed(same) == Activity().hashed("ada")
     assert Activity().hashed((1, "ada")) == Activity().hashed((1, "ada")) is not None
 
 

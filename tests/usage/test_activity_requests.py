@@ -48,7 +48,7 @@ def monitored(endpoint, *, middleware=(), history_url="memory:", **options):
 
 async def crowd(monitor):
     """Users of the day, and by feature its uses and users."""
-    found = await monitor._parts.audience.now()
+    found = await monitor._parts.business.audience.now()
     return found.users["day"], {each.name: (each.uses, each.users) for each in found.features}
 
 
@@ -269,11 +269,26 @@ async def test_names_of_features_are_bounded(history_url, caplog):
     assert "has reached 200 series" in caplog.text
 
 
-async def test_a_coroutine_function_is_no_user_id():
-    async def user_id(scope):
+class Awaited:
+    """An object that is called like a coroutine function."""
+
+    async def __call__(self, scope):
         return "ada"
 
-    with pytest.raises(ConfigurationError, match="user_id is given a coroutine function; allowed"):
+
+@pytest.mark.parametrize(
+    ("user_id", "given"),
+    [
+        (Awaited().__call__, "a coroutine function"),
+        (Awaited(), "a coroutine function"),
+        ("ada", "a str"),
+        (7, "a int"),
+    ],
+)
+async def test_what_gives_no_id_is_no_user_id(user_id, given):
+    with pytest.raises(
+        ConfigurationError, match=f"user_id is given {given}; allowed is a function"
+    ):
         monitored(user_first, user_id=user_id)
 
 
@@ -408,3 +423,11 @@ def test_only_authenticated_users_with_an_identity_are_users(user, identity):
 def test_a_header_or_an_address_is_no_user():
     headers = [(b"authorization", b"Bearer ada"), (b"x-user", b"ada")]
     assert signed_in(http_scope("/", headers=headers, client=("10.0.0.1", 1))) is None
+
+
+async def test_after_the_end_users_are_those_that_were_written(tmp_path):
+    monitor = monitored(user_first, history_url=f"sqlite:///{tmp_path}/history.sqlite")
+    async with monitor:
+        await get(monitor, "/ada")
+
+    assert await crowd(monitor) == (1, {"export": (1, 1)})

@@ -65,6 +65,7 @@ def watched(app: Any = nothing, **settings: Any) -> Monitor:
 
 
 def calls_of(monitor: Monitor) -> int:
+    monitor._parts.catalogue.gather()
     return int(sum(monitor._parts.catalogue.openai_calls.values.values()))
 
 
@@ -237,7 +238,7 @@ def state():
     import importlib
     openai = sys.modules.get("openai._base_client")
     return {
-        "attached": monitor._parts.openai.attached,
+        "attached": monitor._parts.business.openai.attached,
         "imported": openai is not None,
         "prices": "genai_prices" in sys.modules,
         "finders": sum(type(each).__name__ == "Arrival" for each in sys.meta_path),
@@ -272,6 +273,7 @@ states.append(state() | {{"loaders": [type(module.__loader__).__name__,
                                      type(module.__spec__.loader).__name__]}})
 client = openai.OpenAI(api_key={KEY!r}, base_url={stub.url!r})
 client.chat.completions.create(model="gpt-4o", messages=[])
+monitor._parts.catalogue.gather()
 print(json.dumps([*states, monitor._parts.catalogue.openai_calls.values[
     ("gpt-4o-2024-08-06", "success")]]))
 """
@@ -360,7 +362,7 @@ def test_an_import_that_had_begun_before_is_noticed_later(
     whole = sys.modules[hook.MODULE]
     monkeypatch.setitem(sys.modules, hook.MODULE, object())
     monitor = watched()
-    tracking = monitor._parts.openai
+    tracking = monitor._parts.business.openai
     assert tracking is not None
     Current.started(monitor._parts.tracker)
     states = []
@@ -385,13 +387,13 @@ def breaks(*_: Any, **__: Any) -> Any:
 @pytest.mark.parametrize(
     ("where", "counted"),
     [
-        ("holistic_asgi_monitor.usage.openai._asked", 0),
+        ("holistic_asgi_monitor.usage.openai_span._asked", 0),
         ("holistic_asgi_monitor.usage.openai.Hook.span", 0),
         ("holistic_asgi_monitor.usage.openai._changed", 0),
         ("holistic_asgi_monitor.usage.openai_span.of_answer", 2),
         ("holistic_asgi_monitor.usage.openai_span.Span._call", 0),
         ("holistic_asgi_monitor.usage.prices.Prices.cost", 0),
-        ("holistic_asgi_monitor.usage.tracking.Tracker._count_call", 0),
+        ("holistic_asgi_monitor.usage.openai_tally.Tally._count", 0),
         ("holistic_asgi_monitor.usage.tracking.Tracker.place", 0),
         ("holistic_asgi_monitor.usage.tracking.Tracker.origin", 0),
     ],
@@ -409,9 +411,8 @@ def test_whatever_of_ours_fails_the_call_is_as_it_was(
         if not where.endswith("_changed"):
             call(stub)
 
-    faults = monitor._parts.catalogue.faults.values
-    assert faults
     assert calls_of(monitor) in {counted, counted - 1}
+    assert monitor._parts.catalogue.faults.values
 
 
 def test_a_failing_exception_stays_the_callers(
@@ -454,6 +455,7 @@ def test_many_threads_lose_no_call(stub: OpenAIStub) -> None:
         for thread in threads:
             thread.join()
 
+    assert calls_of(monitor) == 80
     assert monitor._parts.catalogue.openai_calls.values == {("gpt-4o-2024-08-06", "success"): 80}
     assert monitor._parts.catalogue.openai_cost.values == {
         ("gpt-4o-2024-08-06",): pytest.approx(80 * 0.00725)

@@ -154,6 +154,7 @@ async def test_a_call_of_the_app_is_in_every_family(monitor: Monitor, stub: Open
     async with monitor, async_client_of(stub) as client:
         await chat()(client)
     families = monitor._parts.catalogue
+    families.gather()
 
     model = "gpt-4o-2024-08-06"
     assert families.openai_calls.values == {(model, "success"): 1}
@@ -171,5 +172,6 @@ async def test_a_stream_that_was_left_is_counted_by_the_watch(
         stream = await chat(stream=True)(client)
         await stream.close()
     monitor._parts._refresh()
+    monitor._parts.catalogue.gather()
 
     assert [status for _, status in monitor._parts.catalogue.openai_calls.values] == ["abandoned"]

@@ -18,6 +18,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 
 import holistic_asgi_monitor as package
 from holistic_asgi_monitor import Monitor, Settings
+from holistic_asgi_monitor.usage.openai import Hook
 from holistic_asgi_monitor.usage.openai_call import Call
 from holistic_asgi_monitor.usage.tracking import Current
 from tests.apps.openai_scenarios import async_client_of, chat, client_of
@@ -52,12 +53,12 @@ async def client(server: OpenAIStub) -> AsyncIterator[openai.AsyncOpenAI]:
 def _company(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody has asked yet whose request he is in."""
     company = Current.company
-    for flag in ("several", "asked", "noting"):
-        monkeypatch.setattr(company, flag, False)
+    for flag, value in {"several": False, "asked": False, "early": 2, "noting": True}.items():
+        monkeypatch.setattr(company, flag, value)
 
 
-def watched(app: Any, **options: Any) -> tuple[Monitor, list[Call]]:
-    settings = Settings(service="test", history_url="off")
+def watched(app: Any, *, track: bool = True, **options: Any) -> tuple[Monitor, list[Call]]:
+    settings = Settings(service="test", history_url="off", track_openai=track)
     monitor = Monitor(app, settings=settings, checks=[], **options)
     calls: list[Call] = []
     monitor._parts.tracker.listeners.append(calls.append)
@@ -151,6 +152,8 @@ async def test_the_very_first_call_finds_its_request_on_the_stack(
     shop: Starlette, path: str
 ) -> None:
     monitor, calls = watched(shop)
+    for flag, value in {"asked": False, "early": 0, "noting": False}.items():
+        setattr(Current.company, flag, value)
     await get(monitor, path)
 
     assert places(calls)[0] == CASES[path][0]
@@ -265,19 +268,90 @@ async def test_the_name_that_the_user_gives_a_route_is_its_endpoint(shop: Starle
     assert places(calls) == [("/all", "")]
 
 
-async def test_until_somebody_asks_requests_carry_nothing() -> None:
-    seen = []
+async def test_after_the_first_ones_requests_carry_nothing_until_somebody_asks() -> None:
+    seen: list[Any] = []
 
     async def look(scope: Any, receive: Any, send: Any) -> None:
         seen.append(Current.request.get())
         await PlainTextResponse("ok")(scope, receive, send)
 
-    monitor, _ = watched(look)
-    await get(monitor, "/")
+    monitor, _ = watched(look, track=False)
+    for _ in range(4):
+        await get(monitor, "/")
     Current.underway()
     await get(monitor, "/")
     assert Current.request.get() is None
 
-    assert seen[0] is None
-    assert seen[1] is not None
-    assert seen[1].paths.tracker is monitor._parts.tracker
+    assert [each is None for each in seen] == [False, False, True, True, False]
+    assert seen[-1].paths.tracker is monitor._parts.tracker
+
+
+async def test_where_openai_is_imported_they_carry_themselves_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Any] = []
+
+    async def look(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(Current.request.get())
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    monkeypatch.setattr(Current.company, "early", 0)
+    monkeypatch.setattr(Hook, "_attached", False)
+    monitor, _ = watched(look)
+    await get(monitor, "/")
+
+    assert seen != [None]
+
+
+async def test_who_asks_early_is_heard_for_good() -> None:
+    seen = []
+
+    async def look(scope: Any, receive: Any, send: Any) -> None:
+        await run_in_threadpool(lambda: seen.append(Current.underway()))
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    monitor, _ = watched(look, track=False)
+    for _ in range(4):
+        await get(monitor, "/")
+
+    assert None not in seen
+    assert len(set(map(id, seen))) == 4
+
+
+async def test_a_request_among_the_first_ends_after_the_last_of_them() -> None:
+    """It was carried, and must not be any longer where it was served."""
+    came, go = anyio.Event(), anyio.Event()
+
+    async def look(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/slow":
+            came.set()
+            await go.wait()
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    monitor, _ = watched(look, track=False)
+
+    async def slow() -> None:
+        await get(monitor, "/slow")
+        assert Current.request.get() is None
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(slow)
+        await came.wait()
+        for _ in range(3):
+            await get(monitor, "/")
+        go.set()
+
+
+async def test_a_feature_named_in_another_thread_of_the_request_is_its_feature(
+    sync: openai.OpenAI,
+) -> None:
+    """As in a dependency, and then in what the endpoint leaves to a background task."""
+
+    def name(request: Any) -> PlainTextResponse:
+        package.track_feature("chat")
+        return PlainTextResponse("ok", background=BackgroundTask(chat(), sync))
+
+    monitor, calls = watched(Starlette(routes=[Route("/{item_id}", name)]))
+    await get(monitor, "/1")
+
+    assert places(calls) == [("/{item_id}", "chat")]

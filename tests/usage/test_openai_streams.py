@@ -445,10 +445,11 @@ def test_the_collector_may_come_while_something_is_being_counted() -> None:
     with OpenAIStub() as stub, client_of(stub) as client:
         streams = [chat(stream=True)(client)]
         next(streams[0])
-        with monitor._parts.catalogue.openai_calls._lock:
+        with monitor._parts.tracker.tally._settling:
             streams.clear()
             gc.collect()
     Lost.settle()
+    monitor._parts.catalogue.gather()
 
     assert sum(monitor._parts.catalogue.openai_calls.values.values()) == 1
 

@@ -126,6 +126,9 @@ OWN: dict[str, Override] = {
     "singer": {"input": 1, "output": 2, "audio_input": 10, "audio_output": 20},
     "my-deployment": "gpt-4o-mini",
     "another": "house-2",
+    "third": "another",
+    "blue": "green",
+    "green": "blue",
     "lost": "nowhere",
     "round": "round",
 }
@@ -144,6 +147,8 @@ OWN: dict[str, Override] = {
         ("house-1", None, Usage(100, 100, audio_in=50), None),
         ("gpt-4o-2024-08-06", "my-deployment", Usage(1000, 500), "0.00045"),
         (None, "another", Usage(1000, 0), "0.003"),
+        (None, "third", Usage(1000, 0), "0.003"),
+        (None, "blue", Usage(1000, 0), None),
         (None, "lost", Usage(1000, 0), None),
         (None, "round", Usage(1000, 0), None),
     ],

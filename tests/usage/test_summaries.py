@@ -50,7 +50,7 @@ def a_day_of_the_shop():
             "o3": calls(120, 3.9, 400_000, 110_000),
             "our-deployment": calls(2, 0, 900, 80, unpriced=2),
         },
-        spend_by_endpoint={"POST /chat": calls(700, 7.9), "GET /reports/{id}": calls(250, 4.14)},
+        spend_by_endpoint={"/chat": calls(700, 7.9), "/reports/{id}": calls(250, 4.14)},
         spend_by_feature={"assistant": calls(700, 7.9), "": calls(252, 4.14)},
         features={"assistant": Value(700), "export": Value(40)},
         traffic=served(1_204_331, 20, 1402),
@@ -66,7 +66,7 @@ def a_day_of_the_shop():
     previous = Stretch(
         before(DAY, BERLIN),
         spend={"gpt-4o": calls(800, 10.1, 1_100_000, 290_000), "o3": calls(120, 0.9)},
-        spend_by_endpoint={"POST /chat": calls(690, 10.56), "GET /reports/{id}": calls(50, 0.44)},
+        spend_by_endpoint={"/chat": calls(690, 10.56), "/reports/{id}": calls(50, 0.44)},
         spend_by_feature={"assistant": calls(690, 10.56)},
         features={"assistant": Value(690), "export": Value(300)},
         traffic=served(1_100_020, 20, 1000),

@@ -5,6 +5,7 @@ import json
 
 import anyio
 import pytest
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Counter
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -123,7 +124,7 @@ async def test_strangers_see_the_statuses_and_nothing_else():
     assert report["services"]["redis"] == {"status": "critical", "response_time_ms": None} or (
         set(report["services"]["redis"]) == {"status", "response_time_ms"}
     )
-    assert "summary" not in report
+    assert report["summary"] == {"healthy_services": ["traffic"]}
     assert b"db-7" not in exchange.body
     assert b"pool" not in exchange.body
 
@@ -245,6 +246,19 @@ async def test_below_a_root_path_the_apps_own_routes_stay_its_own():
     assert (await get(monitor, "/api/health", root_path="/api")).body == b"the app's own"
     assert (await get(monitor, "/api/metrics", root_path="/api")).status == 200
     assert (await get(monitor, "/apimetrics", root_path="/api")).body == b"the app's own"
+
+
+@pytest.mark.filterwarnings("ignore:The `root_path` parameter is deprecated")
+@pytest.mark.parametrize("attached", [True, False])
+async def test_they_answer_below_the_root_path_that_fastapi_sets_itself(attached):
+    app = FastAPI(root_path="/proxy")
+    monitor = Monitor.attach(app, checks=[]) if attached else Monitor(app, checks=[])
+    served = app if attached else monitor
+
+    for path in ("/proxy/metrics", "/metrics", "/proxy/api/health/live/"):
+        assert (await get(served, path)).status == 200
+    assert (await get(served, "/proxy/proxy/metrics")).status == 404
+    assert counted(monitor) == {("GET", "_unmatched", "404"): 1}
 
 
 async def test_metrics_is_open_to_private_peers_by_default():
@@ -399,3 +413,15 @@ async def test_a_scope_without_a_root_path_is_served():
 
     exchange = await Exchange().run(monitored(), scope)
     assert exchange.status == 200
+
+
+@pytest.mark.parametrize("root_path", [b"/proxy", None, 5])
+async def test_a_root_path_that_is_no_text_is_the_applications_to_judge(root_path):
+    monitor = Monitor(page_of_any_scope, settings=Settings(service="x"), checks=[])
+    exchange = await get(monitor, "/items", root_path=root_path)
+
+    assert (exchange.status, exchange.body) == (200, b"mine")
+
+
+async def page_of_any_scope(scope, receive, send):
+    await PlainTextResponse("mine")({"type": "http"}, receive, send)

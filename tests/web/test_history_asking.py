@@ -143,6 +143,10 @@ def test_users_are_counted_by_days_whatever_the_step():
             "The parameter from is not before the parameter to; allowed: an earlier time.",
         ),
         (
+            "from=now&to=-0h",
+            "The parameter from is not before the parameter to; allowed: an earlier time.",
+        ),
+        (
             "metric=cpu&endpoint=/a",
             "The parameter endpoint does not apply to the metric cpu; allowed: instance.",
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import anyio
 import pytest
 
@@ -123,3 +125,24 @@ async def test_afterwards_it_is_read_anew():
         await shared(question())
 
     assert len(history.asked) == 2
+
+
+async def test_what_another_event_loop_reads_is_not_waited_for():
+    begun, over = threading.Event(), threading.Event()
+
+    async def read(query):
+        if threading.current_thread() is other:
+            begun.set()
+            await anyio.to_thread.run_sync(over.wait, 10)
+        return Answer(query.start, query.end, query.step, {})
+
+    shared = Shared(read)
+    other = threading.Thread(target=lambda: anyio.run(shared, question()))
+    other.start()
+    try:
+        assert await anyio.to_thread.run_sync(begun.wait, 10)
+        with anyio.fail_after(10):
+            assert (await shared(question())).start == NOON
+    finally:
+        over.set()
+        await anyio.to_thread.run_sync(other.join, 10)

@@ -658,7 +658,7 @@ async def test_the_user_is_asked_after_the_app_and_only_counted(caplog):
         await get(monitor, f"/items/{number}")
     await get(monitor, "/nothing")
 
-    assert (await monitor._parts.audience.now()).users["day"] == 2
+    assert (await monitor._parts.business.audience.now()).users["day"] == 2
     assert sum("user_id" in record.getMessage() for record in caplog.records) == 1
 
 

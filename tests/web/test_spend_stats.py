@@ -119,12 +119,17 @@ async def test_without_a_call_all_is_nothing() -> None:
     }
 
 
-async def test_where_nobody_watches_it_is_not_known() -> None:
-    found = await stats(monitored("memory:"))
-
-    assert found["calls"] is None
-    assert set(found) == set(EXACT)
-    assert found["cost_usd"] == dict.fromkeys(("today", "last_7_days", "month", "projected_month"))
+async def test_where_nobody_watches_it_is_what_waits_and_nothing_is_opened(tmp_path: Any) -> None:
+    """As in a test of the app whose client sends no lifespan."""
+    file = tmp_path / "history.sqlite"
+    monitor = monitored(f"sqlite:///{file}")
+    call(monitor)
+    assert await stats(monitor) == EXACT
+    assert not file.exists()
+    async with monitor:
+        call(monitor)
+        assert (await stats(monitor))["calls"] == 10
+    assert (await stats(monitor))["calls"] == 10
 
 
 @pytest.mark.parametrize("cost", [-1.0, float("nan"), float("inf"), "free", 10**400])
@@ -176,7 +181,7 @@ async def test_a_day_of_calls_without_a_price_is_not_known(
     unpriced = Value(1, 0, 0, 0, {}, {"unpriced": 1})
     paid = row(Kind.SPEND, ("gpt", "", ""), NOON - 2 * DAY, costing(1.0))
     await write(store, paid, row(Kind.SPEND, ("new", "", ""), NOON - days_ago * DAY, unpriced))
-    cost = (await SpendStats(spending_of(store, NOON), lambda: True).as_dict())["cost_usd"]
+    cost = (await SpendStats(lambda: spending_of(store, NOON)).as_dict())["cost_usd"]
 
     assert (cost["today"], cost["last_7_days"], cost["month"]) == (today, last_7_days, 1.0)
 
@@ -185,7 +190,7 @@ async def test_a_month_of_calls_without_a_price_has_no_projection(store: SQLite)
     unpriced = Value(1, 0, 0, 0, {}, {"unpriced": 1})
     times = [NOON - days * DAY for days in range(10)]
     await write(store, *(row(Kind.SPEND, ("new", "", ""), time, unpriced) for time in times))
-    cost = (await SpendStats(spending_of(store, NOON), lambda: True).as_dict())["cost_usd"]
+    cost = (await SpendStats(lambda: spending_of(store, NOON)).as_dict())["cost_usd"]
 
     assert cost == dict.fromkeys(("today", "last_7_days", "month", "projected_month"))
 
@@ -197,7 +202,7 @@ async def test_a_week_of_calls_without_a_price_is_not_known(
     unpriced = Value(1, 0, 0, 0, {}, {"unpriced": 1})
     paid = row(Kind.SPEND, ("gpt", "", ""), NOON - 20 * DAY, costing(1.0))
     await write(store, paid, row(Kind.SPEND, ("new", "", ""), NOON - days_ago * DAY, unpriced))
-    cost = (await SpendStats(spending_of(store, NOON), lambda: True).as_dict())["cost_usd"]
+    cost = (await SpendStats(lambda: spending_of(store, NOON)).as_dict())["cost_usd"]
 
     assert (cost["today"], cost["last_7_days"], cost["month"]) == (0.0, last_7_days, 1.0)
 
@@ -235,7 +240,7 @@ async def costs(
         row(Kind.SPEND, ("gpt", "", ""), time, costing(dollars)) for time, dollars in times.items()
     ]
     await write(store, *rows)
-    return (await SpendStats(spending_of(store, now, zone), lambda: True).as_dict())["cost_usd"]
+    return (await SpendStats(lambda: spending_of(store, now, zone)).as_dict())["cost_usd"]
 
 
 def spending_of(store: SQLite, now: float, zone: tzinfo = UTC) -> Spending:
@@ -272,7 +277,7 @@ async def test_they_begin_in_the_zone_of_the_settings(
     found = await costs(store, {begin - 60: 1, begin: 2}, now=begin + 90, zone=zone)
     assert (found["today"], found["month"]) == (2, 2)
 
-    later = SpendStats(spending_of(store, begin + 25 * HOUR, zone), lambda: True)
+    later = SpendStats(lambda: spending_of(store, begin + 25 * HOUR, zone))
     cost = (await later.as_dict())["cost_usd"]
     assert (cost["today"], cost["month"], cost["last_7_days"]) == (0, 2, 3)
 
@@ -289,7 +294,7 @@ async def test_a_day_of_summer_time_change_is_whole(store: SQLite, day: str, hou
 async def test_it_goes_on_over_months_with_what_it_has_read(store: SQLite) -> None:
     clock = [moment("2026-11-30T22:10")]
     spending = Spending(lambda query: store.read(query, clock[0]), lambda: clock[0], UTC)
-    shown = SpendStats(spending, lambda: True)
+    shown = SpendStats(lambda: spending)
     for hour in range(6):
         now = clock[0] = moment("2026-11-30T22:10") + hour * HOUR
         await write(store, row(Kind.SPEND, ("gpt", "", ""), now, costing(1)))
@@ -318,7 +323,8 @@ async def shown_after(read: Callable[[Query], Awaitable[Answer]]) -> list[Any]:
     async def either(query: Query) -> Answer:
         return await reads[place[0]](query)
 
-    shown = SpendStats(Spending(either, lambda: NOON + place[0] * 2 * DAY, UTC), lambda: True, 0.05)
+    spending = Spending(either, lambda: NOON + place[0] * 2 * DAY, UTC)
+    shown = SpendStats(lambda: spending, 0.05)
     first = await shown.as_dict()
     place[0] = 1
     return [first, await shown.as_dict()]

@@ -87,6 +87,7 @@ async def test_every_field_is_there_from_the_start():
     assert set(found) == FIELDS
     assert found["errors"] == found["slow_requests"] == found["features"] == []
     assert found["health"] is found["trend"] is found["database"] is None
+    assert found["system"]["event_loop_lag_ms"] is None
     assert set(found["requests"]) == {"total", "in_progress", "windows", "endpoints"}
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from holistic_asgi_monitor.model import ConfigurationError
 
@@ -20,6 +20,19 @@ _URL = re.compile(
 _HOST = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>.*))?")
 _HIGHEST_PORT = 65_535
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_SWITCHES = dict.fromkeys(("true", "1", "yes", "on"), "require")
+_SWITCHES |= dict.fromkeys(("false", "0", "no", "off"), "disable")
+_TAKEN = frozenset(
+    (
+        *("host", "port", "user", "password", "dbname", "database", "passfile", "service"),
+        *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl"),
+        *("sslnegotiation", "ssl_min_protocol_version", "ssl_max_protocol_version"),
+        *("krbsrvname", "gsslib", "target_session_attrs"),
+        *("application_name", "options", "search_path", "statement_timeout"),
+    )
+)
+"""What asyncpg takes out of an address, and settings that people put there. All else it sends to
+the server, which does not know what other drivers, SQLAlchemy and Prisma want to be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +51,13 @@ class Address:
     def parse(cls, url: str) -> Self:
         """Read a URL in which the password may be quoted or not; `ConfigurationError` for others.
 
-        A driver's suffix is dropped (`postgresql+asyncpg://`), the last @ ends the password.
+        A driver's suffix is dropped (`postgresql+asyncpg://`), and so are parameters that asyncpg
+        does not know; the last @ ends the password.
         """
         found = _URL.fullmatch(url.strip())
         if found is None:
             raise _refusal("it", "postgresql://user:password@host:port/database")
-        query = dict(parse_qsl(found["query"] or ""))
+        query = _taken(found["query"] or "")
         user, password = found["user"] or "", found["password"]
         secret = "" if password is None else f":{quote(unquote(password), safe='')}"
         userinfo = f"{quote(unquote(user), safe='')}{secret}@" if user else ""
@@ -52,13 +66,26 @@ class Address:
         if not hosts and "host" not in query:
             hosts = "localhost"
         shown = unquote(hosts) or query["host"]
-        end = f"/{quote(database, safe='')}" + (f"?{found['query']}" if found["query"] else "")
+        end = f"/{quote(database, safe='')}" + (f"?{_written(query)}" if query else "")
         return cls(
             shown=f"{shown}/{database}" if database else shown,
             database=database,
             user=unquote(user) or query.get("user", ""),
             dsn=f"postgresql://{userinfo}{hosts}{end}",
         )
+
+
+def _taken(query: str) -> dict[str, str]:
+    """The parameters that the driver understands; SQLAlchemy's `ssl` is taken for `sslmode`."""
+    given = dict(parse_qsl(query))
+    mode = given.get("sslmode") or given.pop("ssl", "")
+    if mode:
+        given["sslmode"] = _SWITCHES.get(mode.lower(), mode).replace("_", "-")
+    return {name: text for name, text in given.items() if name in _TAKEN}
+
+
+def _written(query: Mapping[str, str]) -> str:
+    return urlencode(query, quote_via=quote, safe="/")
 
 
 def _check(hosts: str, query: Mapping[str, str]) -> None:

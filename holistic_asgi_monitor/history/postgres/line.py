@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 
 from holistic_asgi_monitor.history.postgres.address import Address
-from holistic_asgi_monitor.history.store import StoreError, UnusableStoreError
+from holistic_asgi_monitor.history.store import AwayError, StoreError, UnusableStoreError
 from holistic_asgi_monitor.model import MissingExtraError
 
 if TYPE_CHECKING:
@@ -218,11 +218,16 @@ def _said(error: Exception, address: Address) -> StoreError:
     names = [base.__name__ for base in type(error).__mro__]
     for name, sentence in _SENTENCES.items():
         if name in names:
-            kind = HeldUpError if name in _HOLDING_UP else StoreError
-            return kind(
+            return _kind(name)(
                 sentence.format(where=address.shown, database=address.database, **_user(address))
             )
     return StoreError(f"PostgreSQL at {address.shown} refuses ({type(error).__name__})")
+
+
+def _kind(name: str) -> type[StoreError]:
+    if name in _AWAY:
+        return AwayError
+    return HeldUpError if name in _HOLDING_UP else StoreError
 
 
 def _user(address: Address) -> dict[str, str]:
@@ -232,6 +237,10 @@ def _user(address: Address) -> dict[str, str]:
     return {"user": "the user, whom the address does not name,", "name": "<user>"}
 
 
+_AWAY = (
+    *("TimeoutError", "OSError", "ConnectionRefusedError", "CannotConnectNowError"),
+    *("PostgresConnectionError", "InterfaceError", "AdminShutdownError"),
+)
 _HOLDING_UP = ("LockNotAvailableError", "NotOwnerError")
 _SENTENCES = {
     "TimeoutError": "PostgreSQL at {where} gives no answer",

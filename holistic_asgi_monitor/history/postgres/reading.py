@@ -8,14 +8,13 @@ from functools import partial
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
-
 from holistic_asgi_monitor.history import bounds
 from holistic_asgi_monitor.history.gathering import Stored, gathered, matching
 from holistic_asgi_monitor.history.pace import giving_way
 from holistic_asgi_monitor.history.postgres.schema import SCHEMA, table
 from holistic_asgi_monitor.history.store import Answer, Event, Query
 from holistic_asgi_monitor.history.tiers import FINEST, WINDOW, Plan, plan
+from holistic_asgi_monitor.history.turns import beside
 from holistic_asgi_monitor.history.values import Series, key_of, plain, series_from
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ async def read(
     # Decoding takes longer than asking, and the event loop has other things to do.
     with bounds.waited_for() as wanted:
         work = partial(_answer, query, chosen, known, bounds.bounded(found, wanted))
-        answer = await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        answer = await beside(work, forsakable=True)
     return replace(answer, written=written)
 
 
@@ -80,7 +79,7 @@ async def _known(
         query.kind.value,
     )
     # There may be thousands, and the event loop has other things to do.
-    return await anyio.to_thread.run_sync(_matching, query, found, abandon_on_cancel=True)
+    return await beside(partial(_matching, query, found), forsakable=True)
 
 
 async def _written(connection: asyncpg.Connection[Any], query: Query) -> frozenset[int]:

@@ -91,10 +91,12 @@ class PostgreSQL:
         """How many different users there were; who was there is known for 35 days."""
         return await self._read(lambda line: users.users(line, self._service, start, end, feature))
 
-    async def users_by_day(self, start: int, end: int, feature: str = "") -> Mapping[int, int]:
+    async def users_by_day(
+        self, start: int, end: int, feature: str = "", also: Sequence[UsersSeen] = ()
+    ) -> Mapping[int, int]:
         """How many different users there were on each day that had any."""
         return await self._read(
-            lambda line: users.users_by_day(line, self._service, start, end, feature)
+            lambda line: users.users_by_day(line, self._service, start, end, feature, also=also)
         )
 
     async def users_by_feature(self, start: int, end: int) -> Mapping[str, int]:

@@ -7,8 +7,6 @@ from functools import partial
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
-
 from holistic_asgi_monitor.history.codec import pack
 from holistic_asgi_monitor.history.gathering import Stored, Unreadable, rolled
 from holistic_asgi_monitor.history.pace import giving_way
@@ -35,6 +33,7 @@ from holistic_asgi_monitor.history.tiers import (
     expired_before,
     ripe_before,
 )
+from holistic_asgi_monitor.history.turns import beside
 from holistic_asgi_monitor.history.values import Sum
 
 if TYPE_CHECKING:
@@ -187,7 +186,7 @@ async def _roll(
     )
     # Decoding and encoding take long, and the event loop has other things to do.
     work = partial(rolled, starmap(Stored, found), unreadable)
-    for tier, sums in (await anyio.to_thread.run_sync(work)).items():
+    for tier, sums in (await beside(work)).items():
         await _add(connection, tier, sums, unreadable)
 
 
@@ -209,7 +208,7 @@ async def _add(
         times,
     )
     work = partial(_added, sums, starmap(Stored, there), unreadable)
-    rows = await anyio.to_thread.run_sync(work)
+    rows = await beside(work)
     await connection.executemany(
         f"INSERT INTO {name} VALUES ($1, $2, $3, $4, $5, $6, $7) "  # noqa: S608 - our name
         "ON CONFLICT (series, time) DO UPDATE SET count = excluded.count, "

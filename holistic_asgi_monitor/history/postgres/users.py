@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import anyio.to_thread
 
 from holistic_asgi_monitor.history.attendance import latest
 from holistic_asgi_monitor.history.postgres.schema import SCHEMA
 from holistic_asgi_monitor.history.store import DAY_MINUTES, UsersSeen
 from holistic_asgi_monitor.history.tiers import EVENT_DAYS, MOST_USERS_A_DAY
+from holistic_asgi_monitor.history.turns import beside
 from holistic_asgi_monitor.history.values import key_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def write_users(
         left_out += len(each.hashes) - len(hashes)
         admitted.append(replace(each, hashes=hashes))
     # Sorting very many takes long, and the event loop has other things to do.
-    days, last = await anyio.to_thread.run_sync(_rows, admitted)
+    days, last = await beside(partial(_rows, admitted))
     for part in _parts(days):
         await _write_days(connection, service, part)
     for part in _parts(last):
@@ -78,9 +78,30 @@ async def users(
 
 
 async def users_by_day(
-    connection: asyncpg.Connection[Any], service: str, start: int, end: int, feature: str
+    connection: asyncpg.Connection[Any],
+    service: str,
+    start: int,
+    end: int,
+    feature: str,
+    *,
+    also: Sequence[UsersSeen],
 ) -> Mapping[int, int]:
-    """How many different users there were on each day: of old days only that is known."""
+    """How many different users there were on each day, those of `also` among them.
+
+    Of old days only that is known.
+    """
+    # Between the questions nobody may be written.
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        found = await _users_by_day(connection, service, start, end, feature)
+        for each in also:
+            known = await _known(connection, service, each.day, key_of(feature), each.hashes)
+            found[each.day] = found.get(each.day, 0) + len(each.hashes) - len(known)
+    return found
+
+
+async def _users_by_day(
+    connection: asyncpg.Connection[Any], service: str, start: int, end: int, feature: str
+) -> dict[int, int]:
     found = await connection.fetch(
         "SELECT day, max(users) FROM ("  # noqa: S608 - our names
         f" SELECT day, count(*) AS users FROM {SCHEMA}.users"
@@ -121,7 +142,7 @@ async def users_since(
     # Between the questions nobody may be written.
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         counts = await _counted(connection, service, minutes)
-        more = await anyio.to_thread.run_sync(_latest_rows, also)
+        more = await beside(partial(_latest_rows, also))
         for part in _parts(more):
             for feature, *added in await _not_counted(connection, service, minutes, part):
                 found = counts.setdefault(feature, [0] * len(minutes))

@@ -17,7 +17,7 @@ from holistic_asgi_monitor.history.sqlite.schema import MIGRATIONS, VERSION
 from holistic_asgi_monitor.history.store import StoreError, UnusableStoreError
 from holistic_asgi_monitor.history.tiers import DAY
 
-__all__ = ("DamagedError", "File", "Session", "put_rows", "transaction")
+__all__ = ("DamagedError", "File", "Session", "one_state", "put_rows", "transaction")
 
 _logger = logging.getLogger("holistic_asgi_monitor")
 
@@ -28,6 +28,7 @@ APPLICATION = 0x48414D31
 """What marks a file as ours, in its header."""
 _TRAILS = ("", "-wal", "-shm")
 _LOCK = ".lock"
+_OF_DATABASES = (".sqlite", ".sqlite3", ".db", ".db3")
 _FOR_GOOD = {
     errno.EACCES: "the folder {folder} may not be written",
     errno.EPERM: "the folder {folder} may not be written",
@@ -108,6 +109,7 @@ class File:
         with self.speaking():
             try:
                 self._refuse_what_may_not_be_written()
+                self._refuse_what_never_was_a_database()
                 with self.lock():
                     return self._open(self.path)
             except OSError as error:
@@ -128,6 +130,21 @@ class File:
         for found in map(self._trail, (*_TRAILS, _LOCK)):
             if found.exists() and not os.access(found, os.R_OK | os.W_OK, effective_ids=effective):
                 raise UnusableStoreError(f"the file {found} may not be written")
+
+    def _refuse_what_never_was_a_database(self) -> None:
+        """Nobody gets another file back that was set aside like a damaged one of ours.
+
+        Ours have their lock beside them, or the name of a database.
+        """
+        assert self.path is not None
+        named = self.path.suffix.lower() in _OF_DATABASES
+        if named or not self._size("") or self._trail(_LOCK).exists():
+            return
+        try:
+            with self.speaking(), closing(self.open_to_read().connection) as connection:
+                connection.execute("PRAGMA schema_version").fetchone()
+        except DamagedError:
+            raise UnusableStoreError(f"{self.path} is no database") from None
 
     def open_to_read(self) -> Session:
         """A session that can only read."""
@@ -199,6 +216,9 @@ class File:
             return self._current(path)
 
     def _current(self, path: Path) -> Session:
+        with suppress(FileExistsError):
+            # The key of the users' hashes is in it.
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
         with self.speaking():
             connection = _connect(str(path))
             session = Session(connection, _identity(path), self.service)
@@ -265,6 +285,16 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
             connection.execute("ROLLBACK")
         raise
+
+
+@contextmanager
+def one_state(connection: sqlite3.Connection) -> Iterator[None]:
+    """All that is read inside is as it was at one moment, whatever is written meanwhile."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
 
 
 def put_rows(

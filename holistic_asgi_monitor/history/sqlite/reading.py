@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 
 from holistic_asgi_monitor.history.bounds import bounded
 from holistic_asgi_monitor.history.gathering import Stored, gathered, matching
 from holistic_asgi_monitor.history.pace import giving_way
-from holistic_asgi_monitor.history.sqlite.file import Session
+from holistic_asgi_monitor.history.sqlite.file import Session, one_state
 from holistic_asgi_monitor.history.sqlite.schema import table
 from holistic_asgi_monitor.history.store import Answer, Event, Query
 from holistic_asgi_monitor.history.tiers import FINEST, WINDOW, Plan, plan
@@ -22,7 +22,8 @@ __all__ = ("events", "floors", "read", "state")
 def read(session: Session, query: Query, now: float, wanted: Callable[[], bool]) -> Answer:
     """Answer a query, as long as that is `wanted`."""
     connection = session.connection
-    with _one_state(connection):
+    # Between two states a value may move to a coarser tier.
+    with one_state(connection):
         known = _known(session, query)
         chosen = plan(query, now, floors(connection))
         # Closed before the end: a question that is left in the middle would hold on to this state.
@@ -59,16 +60,6 @@ def events(session: Session, topic: str, start: float, end: float, limit: int) -
 _NOT_ADDED_YET = f"""FROM due AS d CROSS JOIN {table(FINEST)} AS p
   WHERE d.time > :start - {WINDOW} AND d.time < :end
   AND p.time >= d.time AND p.time < d.time + {WINDOW} AND p.batch = d.batch"""
-
-
-@contextmanager
-def _one_state(connection: sqlite3.Connection) -> Iterator[None]:
-    """Between two statements a value may move to a coarser tier; inside, it does not."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("COMMIT")
 
 
 def _known(session: Session, query: Query) -> dict[int, Series]:

@@ -102,9 +102,11 @@ class SQLite:
         """How many different users there were; who was there is known for 35 days."""
         return await self._read(users.users, start, end, feature)
 
-    async def users_by_day(self, start: int, end: int, feature: str = "") -> Mapping[int, int]:
+    async def users_by_day(
+        self, start: int, end: int, feature: str = "", also: Sequence[UsersSeen] = ()
+    ) -> Mapping[int, int]:
         """How many different users there were on each day that had any."""
-        return await self._read(users.users_by_day, start, end, feature)
+        return await self._read(users.users_by_day, start, end, feature, also)
 
     async def users_by_feature(self, start: int, end: int) -> Mapping[str, int]:
         """How many different users each feature had."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from holistic_asgi_monitor.history.attendance import latest
 from holistic_asgi_monitor.history.pace import giving_way
-from holistic_asgi_monitor.history.sqlite.file import Session, put_rows, transaction
+from holistic_asgi_monitor.history.sqlite.file import Session, one_state, put_rows, transaction
 from holistic_asgi_monitor.history.store import DAY_MINUTES, UsersSeen
 from holistic_asgi_monitor.history.tiers import EVENT_DAYS, MOST_USERS_A_DAY
 from holistic_asgi_monitor.history.values import key_of
@@ -65,8 +65,26 @@ def users(session: Session, start: int, end: int, feature: str) -> int:
     return int(count)
 
 
-def users_by_day(session: Session, start: int, end: int, feature: str) -> Mapping[int, int]:
-    """How many different users there were on each day: of old days only that is known."""
+def users_by_day(
+    session: Session, start: int, end: int, feature: str, also: Sequence[UsersSeen]
+) -> Mapping[int, int]:
+    """How many different users there were on each day, those of `also` among them.
+
+    Of old days only that is known.
+    """
+    connection = session.connection
+    # Between the questions nobody may be written.
+    with one_state(connection):
+        found = _users_by_day(session, start, end, feature)
+        for each in giving_way(also):
+            place = session.service, each.day, key_of(feature)
+            parts = _parts(list(each.hashes))
+            known = sum(len(_known(connection, place, part)) for part in parts)
+            found[each.day] = found.get(each.day, 0) + len(each.hashes) - known
+    return found
+
+
+def _users_by_day(session: Session, start: int, end: int, feature: str) -> dict[int, int]:
     found = session.connection.execute(
         "SELECT day, max(users) FROM ("
         " SELECT day, count(*) AS users FROM users"
@@ -95,18 +113,14 @@ def users_since(
     session: Session, minutes: Sequence[int], also: Sequence[UsersSeen]
 ) -> Mapping[str, tuple[int, ...]]:
     """How many different users were seen in or after each minute, those of `also` among them."""
-    connection = session.connection
     # Between the two questions nobody may be written.
-    connection.execute("BEGIN")
-    try:
+    with one_state(session.connection):
         counts = _counted(session, minutes)
         for feature, seen in latest(also).items():
             found = counts.setdefault(feature, [0] * len(minutes))
             for user, before in giving_way(_seen_before(session, feature, list(seen))):
                 for number, minute in enumerate(minutes):
                     found[number] += before < minute <= seen[user]
-    finally:
-        connection.execute("COMMIT")
     return {feature: tuple(found) for feature, found in counts.items() if any(found)}
 
 

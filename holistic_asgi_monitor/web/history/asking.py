@@ -110,14 +110,13 @@ def asked(parameters: Iterable[tuple[str, str]], now: float) -> Asked:
     measure = _measure(given)
     _refuse_what_does_not_apply(measure, given)
     text = {**_DEFAULTS, **given}
-    start = floor(_time("from", text["from"], now))
-    end = ceil(_time("to", text["to"], now))
+    start, end = (_time(name, text[name], now) for name in ("from", "to"))
     _refuse_order(start, end)
     wanted = Asked(
         measure,
         _quantile(text["quantile"]),
-        start,
-        end,
+        floor(start),
+        ceil(end),
         _step(text["step"]),
         MappingProxyType({name: _filter(name, given[name]) for name in FILTERS if name in given}),
         _one_of("format", text["format"], FORMATS),
@@ -218,7 +217,7 @@ def _iso_time(text: str) -> float | None:
         return None
 
 
-def _refuse_order(start: int, end: int) -> None:
+def _refuse_order(start: float, end: float) -> None:
     if start >= end:
         message = "The parameter from is not before the parameter to; allowed: an earlier time."
         raise WrongParameterError(message)

@@ -10,12 +10,13 @@ from holistic_asgi_monitor.history.off import Off
 from holistic_asgi_monitor.history.recorder import Recorder
 from holistic_asgi_monitor.history.store import Answer, Query, Store, StoreError
 from holistic_asgi_monitor.history.tiers import MINUTE
+from holistic_asgi_monitor.threads import current_loop
 
 __all__ = ("Recorded", "Shared", "Stored")
 
 
 class Shared:
-    """Reads once what several ask for at the same time."""
+    """Reads once what several ask for at the same time, in one event loop."""
 
     def __init__(self, read: Callable[[Query], Awaitable[Answer]]) -> None:
         self._read = read
@@ -23,7 +24,7 @@ class Shared:
 
     async def __call__(self, query: Query) -> Answer:
         """Answer a query, or take the answer that another asker is waiting for."""
-        key = _key(query)
+        key = current_loop(), _key(query)
         while key in self._running:
             reading = self._running[key]
             await reading.over.wait()

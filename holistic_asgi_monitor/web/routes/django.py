@@ -26,6 +26,8 @@ class Django(Family):
     """One Django handler."""
 
     kinds = frozenset(("http",))
+    # Whoever asks first imports the project's URLconf: that is not for us to do.
+    foretells = False
 
     def __init__(
         self, app: Any, inside: Callable[[object], Family | None], complaints: Complaints

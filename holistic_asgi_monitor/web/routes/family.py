@@ -69,6 +69,9 @@ class Family(ABC):
     kinds: frozenset[str] = frozenset(("http", "websocket"))
     """The scope types that the framework has routes for."""
 
+    foretells: bool = True
+    """Whether the routes can be looked at before the first request."""
+
     joins: bool = False
     """Whether the routes of a mounted app become part of the tree of the app around it."""
 
@@ -113,7 +116,7 @@ class Family(ABC):
 
 def below(path: str, root_path: str) -> str:
     """`path` without the root path it may start with."""
-    root_path = root_path.rstrip("/")
+    root_path = root_path.rstrip("/") if root_path else ""
     if not root_path or not path.startswith(root_path):
         return path
     rest = path[len(root_path) :]

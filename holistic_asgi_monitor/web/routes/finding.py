@@ -58,6 +58,25 @@ class Routes:
             self._complaints.once(_UNFOUND)
             return NOWHERE
 
+    @property
+    def root_path(self) -> str:
+        """The root path that the app sets over the server's, or an empty string."""
+        return "" if self._family is None else self._family.root_path.rstrip("/")
+
+    def stands_at(self, path: str) -> bool:
+        """Whether the app shows a route for `path`, and not only one that takes any path."""
+        family = self._family
+        if family is None or not family.foretells:
+            return False
+        scope: Scope = {"type": "http", "method": "GET", "path": path, "headers": []}
+        # As if redirected, so that a mount or a route with a slash at the end is found as well.
+        arrival = Arrival(scope, "http", "GET", path, redirected=True)
+        try:
+            return family.template(arrival) in {path, f"{path}/", f"{path}/{{path}}"}
+        except Exception:
+            # The app's objects, which only a warning depends on.
+            return False
+
     def refresh(self) -> bool:
         """Read the routes again if they have changed.
 

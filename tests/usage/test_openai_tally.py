@@ -1,0 +1,181 @@
+"""Calls that wait are counted before anybody reads, each once."""
+
+import gc
+import threading
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from holistic_asgi_monitor.history.ledger import Ledger
+from holistic_asgi_monitor.history.values import Kind, Series, Sum
+from holistic_asgi_monitor.metrics.catalogue import Catalogue
+from holistic_asgi_monitor.metrics.exposition import Collector
+from holistic_asgi_monitor.metrics.latency import Bounds
+from holistic_asgi_monitor.metrics.series import RequestSeries
+from holistic_asgi_monitor.usage.openai_call import Call, Usage
+from holistic_asgi_monitor.usage.openai_tally import MOST_WAITING, Tally
+
+NANO = 1_000_000_000
+
+
+def a_call(**fields: Any) -> Call:
+    usual: dict[str, Any] = {
+        "model": "gpt",
+        "status": "success",
+        "seconds": 0.5,
+        "usage": Usage(10, 5, cached=4, reasoning=3),
+        "cost": Decimal("0.25"),
+        "priced": True,
+        "endpoint": "/chat",
+        "feature": "search",
+        "tier": "",
+        "started_at": 0.0,
+    }
+    return Call(**{**usual, **fields})
+
+
+class Books:
+    """Everything that calls are counted in."""
+
+    def __init__(self) -> None:
+        series = RequestSeries(Bounds((0.1, 1.0)), max_endpoints=10)
+        self.catalogue = Catalogue("x", {}, series)
+        self.ledger = Ledger("web-1")
+        self.faults: list[str] = []
+        self.tally = Tally(self.catalogue, self.faults.append)
+        self.tally.keep_in(self.ledger)
+
+
+def test_a_call_is_in_every_family_and_in_the_ledger() -> None:
+    books = Books()
+    books.tally.note(a_call())
+    books.tally.note(a_call(status="timeout", usage=None, cost=None, seconds=None))
+    books.tally.note(a_call(usage=None, cost=None, priced=False))
+    sums, _ = books.ledger.take()
+    found = sums[Series(Kind.SPEND, ("gpt", "/chat", "search"))]
+
+    assert (found.count, found.errors, found.total) == (3, 1, NANO // 4)
+    assert found.extra == {
+        "input": 10,
+        "output": 5,
+        "cached": 4,
+        "reasoning": 3,
+        "status:success": 2,
+        "status:timeout": 1,
+        "unpriced": 1,
+    }
+    families = books.catalogue
+    assert families.openai_calls.values == {("gpt", "success"): 2, ("gpt", "timeout"): 1}
+    assert families.openai_cost.values == {("gpt",): 0.25}
+    assert families.openai_tokens.values == {("gpt", "input"): 10, ("gpt", "output"): 5}
+    assert families.openai_cached.values == {("gpt",): 4}
+    assert families.openai_reasoning.values == {("gpt",): 3}
+    assert families.openai_unpriced.values == {("gpt",): 1}
+    assert families.openai_duration.bounds.count(families.openai_duration.cells[("gpt",)]) == 2
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda books: books.catalogue.gather(),
+        lambda books: books.ledger.take(),
+        lambda books: len(books.ledger),
+        lambda books: list(books.ledger.look(0, lambda _: True)),
+    ],
+    ids=["families", "take", "length", "look"],
+)
+def test_who_reads_has_all_counted_before(read: Any) -> None:
+    books = Books()
+    books.tally.note(a_call())
+    assert books.catalogue.openai_calls.values == {}
+
+    read(books)
+    assert books.catalogue.openai_calls.values == {("gpt", "success"): 1}
+
+
+def test_a_registry_that_is_collected_has_them() -> None:
+    books, registry = Books(), CollectorRegistry()
+    Collector.shared(registry, books.catalogue)
+    books.tally.note(a_call())
+
+    labels = {"model": "gpt", "status": "success"}
+    assert registry.get_sample_value("x_openai_calls_total", labels) == 1
+
+
+def test_a_few_hundred_wait_at_most() -> None:
+    books = Books()
+    for _ in range(MOST_WAITING - 1):
+        books.tally.note(a_call())
+    assert books.catalogue.openai_calls.values == {}
+
+    books.tally.note(a_call())
+    assert books.catalogue.openai_calls.values == {("gpt", "success"): MOST_WAITING}
+
+
+def test_what_cannot_be_counted_keeps_the_others_from_nothing() -> None:
+    books = Books()
+    books.tally.note(a_call(status=["odd"]))
+    books.tally.note(a_call(cost=Decimal("NaN"), model="odd"))
+    books.tally.note(a_call())
+    books.catalogue.gather()
+
+    assert books.catalogue.openai_calls.values[("gpt", "success")] == 1
+    assert books.faults == ["tracking"] * 3
+
+
+def test_several_tallies_of_one_catalogue_are_asked_until_they_are_gone() -> None:
+    books = Books()
+    other = Tally(books.catalogue, books.faults.append)
+    other.note(a_call())
+    books.tally.note(a_call())
+    books.catalogue.gather()
+    assert books.catalogue.openai_calls.values == {("gpt", "success"): 2}
+
+    other.note(a_call())
+    del other
+    gc.collect()
+    books.catalogue.gather()
+    assert books.catalogue.openai_calls.values == {("gpt", "success"): 2}
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 10**9)), max_size=40))
+def test_the_sums_are_those_of_each_call_alone(calls: list[tuple[str, int]]) -> None:
+    books = Books()
+    for model, nano in calls:
+        books.tally.note(a_call(model=model, cost=Decimal(nano) / NANO))
+    sums, _ = books.ledger.take()
+
+    for model in "ab":
+        costs = [nano for each, nano in calls if each == model]
+        found = sums.get(Series(Kind.SPEND, (model, "/chat", "search")), Sum())
+        assert (found.count, found.total) == (len(costs), sum(costs))
+
+
+def test_threads_that_note_and_read_at_once_lose_and_double_nothing() -> None:
+    books = Books()
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            books.catalogue.gather()
+
+    def work() -> None:
+        for _ in range(2000):
+            books.tally.note(a_call())
+
+    reader = threading.Thread(target=read)
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for thread in (reader, *workers):
+        thread.start()
+    for thread in workers:
+        thread.join()
+    stop.set()
+    reader.join()
+    books.catalogue.gather()
+
+    assert books.catalogue.openai_calls.values == {("gpt", "success"): 8000}
+    assert books.faults == []
