@@ -56,7 +56,7 @@ NO_SUCH_PYTHON = (
 HANGS = """
 import anyio, pytest, trio
 
-@pytest.mark.timeout(4)
+@pytest.mark.timeout(6)
 async def test_hangs(): await anyio.sleep_forever()
 
 async def test_comes_after(): await anyio.sleep(0)

@@ -329,7 +329,7 @@ async def test_without_history_there_is_nothing_to_say(
         await run(fleet, 10)
 
         assert fleet.said == []
-        assert caplog.text.count("MONITOR_HISTORY_URL is off") == int(wanted is True)
+        assert caplog.text.count("Summaries are asked for") == int(wanted is True)
 
 
 @pytest.mark.parametrize("what", ["users", "feature"])
