@@ -1,8 +1,8 @@
 """What tracking adds to a call of OpenAI: `python -m benchmarks.openai_calls`.
 
 Two clients make the same calls in process, over a transport that answers at once; those of one go
-past what tracking has put into their class. Blocks alternate, and the quickest of each counts; the
-cost of a part of a stream is the difference between a long stream and a short one.
+past what tracking has put into their class. Their blocks alternate, and the quickest of each
+counts; the cost of a part of a stream is the difference between a long stream and a short one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from starlette.types import Receive, Scope, Send
 from benchmarks.options import forget_settings, new_parser, positive
 from benchmarks.table import conditions, markdown, publish
 from holistic_asgi_monitor import Monitor, Settings
+from holistic_asgi_monitor.usage.openai_call import Call
 from holistic_asgi_monitor.usage.tracking import Current
 
 PARTS = 200
@@ -79,10 +79,10 @@ def _respond(request: httpx2.Request) -> httpx2.Response:
 
 @dataclass(frozen=True)
 class Case:
-    """Something that is timed: `repeat` it as many times in an event loop."""
+    """Something that is timed: one call or one stream, in an event loop."""
 
     name: str
-    repeat: Callable[[int], Awaitable[None]]
+    once: Callable[[], Awaitable[None]]
 
 
 Clients = tuple[openai.OpenAI, openai.AsyncOpenAI]
@@ -111,31 +111,27 @@ def _cases(clients: Clients) -> list[Case]:
 
 
 def _whole(sync: openai.OpenAI, made: openai.AsyncOpenAI) -> list[Case]:
-    async def call(times: int) -> None:
-        for _ in range(times):
-            sync.chat.completions.create(model="gpt-4o", messages=ASK)
+    async def call() -> None:
+        sync.chat.completions.create(model="gpt-4o", messages=ASK)
 
-    async def acall(times: int) -> None:
-        for _ in range(times):
-            await made.chat.completions.create(model="gpt-4o", messages=ASK)
+    async def acall() -> None:
+        await made.chat.completions.create(model="gpt-4o", messages=ASK)
 
     return [Case("a call", call), Case("an async call", acall)]
 
 
 def _streams(sync: openai.OpenAI, made: openai.AsyncOpenAI) -> list[Case]:
-    async def stream(parts: int, times: int) -> None:
-        for _ in range(times):
-            for _part in sync.chat.completions.create(
-                model="gpt-4o", messages=ASK, stream=True, max_tokens=parts
-            ):
-                pass
+    async def stream(parts: int) -> None:
+        for _part in sync.chat.completions.create(
+            model="gpt-4o", messages=ASK, stream=True, max_tokens=parts
+        ):
+            pass
 
-    async def astream(parts: int, times: int) -> None:
-        for _ in range(times):
-            async for _part in await made.chat.completions.create(
-                model="gpt-4o", messages=ASK, stream=True, max_tokens=parts
-            ):
-                pass
+    async def astream(parts: int) -> None:
+        async for _part in await made.chat.completions.create(
+            model="gpt-4o", messages=ASK, stream=True, max_tokens=parts
+        ):
+            pass
 
     return [
         Case(name, partial(way, parts))
@@ -156,28 +152,30 @@ async def _measure(blocks: int, calls: int) -> list[tuple[float, float]]:
     tracker, tracking = monitor._parts.tracker, monitor._parts.business.openai
     assert tracking is not None
     Current.started(tracker)
-    counted: Counter[str] = Counter()
-    tracker.listeners.append(lambda call: counted.update((f"{call.status} {call.cost}",)))
+    seen: list[Call] = []
+    tracker.listeners.append(seen.append)
     cases = [_cases(_unseen(_clients(), originals)), _cases(_clients())]
     tracking.begin()
-    best = {(case, tracked): inf for case in range(len(cases[0])) for tracked in (0, 1)}
-    turns = [*best]
+    every = range(len(cases[0]))
+    best = {(case, tracked): inf for case in every for tracked in (0, 1)}
     gc.freeze()
-    for _ in range(blocks):
-        random.shuffle(turns)
-        for case, tracked in turns:
+    for case in every:
+        for block in range(2 * blocks):
+            tracked = block % 2
             start = perf_counter()
-            await cases[tracked][case].repeat(calls)
+            for _ in range(calls):
+                await cases[tracked][case].once()
             # What is counted later is a cost as well.
             tracker.tally.settle()
             best[case, tracked] = min(best[case, tracked], (perf_counter() - start) / calls)
     gc.unfreeze()
     tracking.end()
-    if counted != {"success 0.00725": blocks * calls * len(cases[0])}:
+    counted = Counter(f"{call.status} {call.cost}" for call in seen)
+    if counted != {"success 0.00725": blocks * calls * len(every)}:
         raise SystemExit(
             f"not every call was counted and priced: {counted.total()}, {dict(counted)}"
         )
-    return [(best[case, 0], best[case, 1]) for case in range(len(cases[0]))]
+    return [(best[case, 0], best[case, 1]) for case in every]
 
 
 def _rows(times: Sequence[tuple[float, float]]) -> list[tuple[str, str, str]]:
@@ -205,8 +203,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run, and print or publish the table."""
     forget_settings()
     parser = new_parser("benchmarks.openai_calls", __doc__)
-    parser.add_argument("--blocks", type=positive, default=60)
-    parser.add_argument("--calls", type=positive, default=20)
+    parser.add_argument("--blocks", type=positive, default=80)
+    parser.add_argument("--calls", type=positive, default=10)
     options = parser.parse_args(argv)
     rows = _rows(asyncio.run(_measure(options.blocks, options.calls)))
     measured = f"the quickest of {options.blocks} blocks of {options.calls} calls"

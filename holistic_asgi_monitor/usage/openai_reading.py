@@ -94,6 +94,8 @@ def _fields(thing: object) -> Mapping[str, Any]:
 
 def _usage(usage: object, *, images: bool) -> Usage | None:
     """The tokens; None where there are none, or where the numbers cannot be right."""
+    if usage is None:
+        return None
     fields = _fields(usage)
     took = _either(fields, "input_tokens", "prompt_tokens")
     gave = _either(fields, "output_tokens", "completion_tokens")

@@ -116,49 +116,19 @@ class _AsyncParts(_Parts):
                 return part
 
 
-class _Events:
-    """The decoder of a stream, without the event that only we have asked for.
+def _leave_out_extra(decoder: Any, span: Span) -> None:
+    """Have the decoder of a stream give no event that only we have asked for.
 
-    The package would make an object of that event, which takes it longer than all that we do for
-    the stream takes us; and nobody would ever see the object.
+    The package would make an object of it, which takes it longer than all that we do for the
+    stream takes us; and nobody would ever see the object.
     """
+    decode = decoder.decode
 
-    __slots__ = ("_inner", "_span")
+    def decoding(line: str) -> Any:
+        event = decode(line)
+        return None if event is not None and span.took_extra(event) else event
 
-    def __init__(self, inner: Any, span: Span) -> None:
-        self._inner = inner
-        self._span = span
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def iter_bytes(self, iterator: Iterator[bytes]) -> Iterator[Any]:
-        return filter(self._wanted, self._inner.iter_bytes(iterator))
-
-    def aiter_bytes(self, iterator: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        return _Filtered(self._wanted, self._inner.aiter_bytes(iterator))
-
-    def _wanted(self, event: Any) -> bool:
-        return not self._span.took_extra(event)
-
-
-class _Filtered:
-    """What an async iterator gives, as far as it is `wanted`; no generator, which would linger."""
-
-    __slots__ = ("_inner", "_wanted")
-
-    def __init__(self, wanted: Callable[[Any], bool], inner: AsyncIterator[Any]) -> None:
-        self._wanted = wanted
-        self._inner = inner
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
-    async def __anext__(self) -> Any:
-        while True:
-            item = await self._inner.__anext__()
-            if self._wanted(item):
-                return item
+    decoder.decode = decoding
 
 
 def _watch_stream(stream: Any, span: Span) -> None:
@@ -168,8 +138,9 @@ def _watch_stream(stream: Any, span: Span) -> None:
     parts = _AsyncParts if hasattr(inner, "__anext__") else _SyncParts
     stream._iterator = parts(inner, span)  # noqa: SLF001 - as above
     decoder = getattr(stream, "_decoder", None)
-    if span.injected and decoder is not None:
-        stream._decoder = _Events(decoder, span)  # noqa: SLF001 - as above
+    # A decoder of another kind shows that part, and it is taken out afterwards.
+    if span.injected and hasattr(decoder, "decode"):
+        _leave_out_extra(decoder, span)
 
     def closed() -> None:
         # The last part closes the response as well, before the iterator says that it ends.
