@@ -140,7 +140,7 @@ class Monitor:
             if company.noting or token is not None:
                 scope.pop(MARK, None)
                 if token is not None:
-                    Current.request.reset(token)
+                    Current.leave(token)
                 if way.user_id is not None or "user" in scope:
                     way.note_user(exchange)
             elif "user" in scope:
@@ -329,7 +329,7 @@ async def _serve_websocket(way: RequestPath, scope: Scope, receive: Receive, sen
     try:
         await Connection(way, scope, receive, send).run(way.app)
     finally:
-        Current.request.reset(token)
+        Current.leave(token)
         scope.pop(MARK, None)
         if "user" in scope or way.user_id is not None:
             way.note_user(exchange)

@@ -258,6 +258,7 @@ class Parts:
             await self.watch.run()
         finally:
             # Here and not after it, since nothing comes after it where the event loop ends.
+            self.business.settle()
             await self.recorder.close()
 
     async def _stopped(self) -> None:

@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from copy import copy
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, ClassVar
 
 from holistic_asgi_monitor.checks.openai_client import Probing
@@ -122,7 +122,7 @@ class Hook:
     @classmethod
     def span(cls, client: Any, options: Any) -> Span | None:
         """A new span, where this is a call to count."""
-        operation = operation_at(options.url)
+        operation = operation_at(str(options.url))
         if operation is None or options.method.lower() != "post" or Probing.now():
             return None
         Lost.settle()
@@ -136,7 +136,7 @@ class Hook:
     def _host(cls, client: Any) -> str:
         """Where a client sends its calls, with the port where one is given."""
         # The property imports something each time; a URL takes as long to say where it leads.
-        url = vars(client).get("_base_url") or client.base_url
+        url = (_asks_nobody(type(client)) and vars(client).get("_base_url")) or client.base_url
         known = cls._hosts.get(id(url))
         if known is not None and known[0] is url:
             return known[1]
@@ -228,6 +228,13 @@ class Hook:
         """Note that a host refuses that option."""
         if len(cls._refusing) < _HOSTS_LIMIT:
             cls._refusing.add(host)
+
+
+@lru_cache(maxsize=_HOSTS_LIMIT)
+def _asks_nobody(kind: type) -> bool:
+    """Whether the base URL of such a client is what it keeps: some say a new one at any time."""
+    says = getattr(getattr(kind, "base_url", None), "fget", None)
+    return getattr(says, "__module__", "").startswith("openai._")
 
 
 def _demand_known(module: Any) -> None:

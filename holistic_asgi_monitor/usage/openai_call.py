@@ -5,7 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import NamedTuple
 
-__all__ = ("OPENAI_OUTCOMES", "Call", "Usage")
+__all__ = ("MOST", "OPENAI_OUTCOMES", "Call", "Usage")
+
+MOST = 10**15
+"""No call has more tokens, or costs more dollars: a larger number would spoil the sums."""
 
 OPENAI_OUTCOMES = frozenset(
     (

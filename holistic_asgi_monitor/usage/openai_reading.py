@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from holistic_asgi_monitor.usage.openai_call import Usage
+from holistic_asgi_monitor.usage.openai_call import MOST, Usage
 
 __all__ = ("ENDINGS", "Report", "of_answer", "of_body", "of_event", "status_of")
 
@@ -120,7 +120,7 @@ def _usage(usage: object, *, images: bool) -> Usage | None:
 def _counted(*numbers: Any) -> Usage | None:
     """The fields of a usage in their order, 0 for None; None where one is no number of tokens."""
     for number in numbers:
-        if number is not None and (type(number) is not int or number < 0):
+        if number is not None and (type(number) is not int or not 0 <= number <= MOST):
             return None
     return Usage(*[number or 0 for number in numbers])
 

@@ -139,7 +139,8 @@ def _watch_stream(stream: Any, span: Span) -> None:
     stream._iterator = parts(inner, span)  # noqa: SLF001 - as above
     decoder = getattr(stream, "_decoder", None)
     # A decoder of another kind shows that part, and it is taken out afterwards.
-    if span.injected and hasattr(decoder, "decode"):
+    ours = span.injected and type(decoder).__module__ == "openai._streaming"
+    if ours and hasattr(decoder, "decode"):
         _leave_out_extra(decoder, span)
 
     def closed() -> None:
@@ -147,7 +148,14 @@ def _watch_stream(stream: Any, span: Span) -> None:
         if not span.reading:
             span.lost(partial(span.finish, "success" if span.has_usage else "abandoned"))
 
-    span.release = _follow_close(stream.response, closed)
+    unfollow = _follow_close(stream.response, closed)
+
+    def release() -> None:
+        unfollow()
+        if ours:
+            vars(decoder).pop("decode", None)
+
+    span.release = release
 
 
 def _follow_close(http: Any, closed: Callable[[], None]) -> Callable[[], object]:

@@ -69,8 +69,13 @@ class Tally:
     def note(self, call: Call) -> None:
         """Note a call that has ended."""
         self._waiting.append(call)
-        if len(self._waiting) >= MOST_WAITING:
-            self.settle()
+        # Never waits: whoever counts now may be this very thread, which the garbage collector
+        # has sent into the application's own clearing up.
+        if len(self._waiting) >= MOST_WAITING and self._settling.acquire(blocking=False):
+            try:
+                self._count_all()
+            finally:
+                self._settling.release()
 
     def settle(self) -> None:
         """Count what waits; never raises. Whoever comes meanwhile waits until that is done."""
@@ -79,12 +84,15 @@ class Tally:
             with self._settling:
                 return
         with self._settling:
-            for (key, total), write in product(self._totals().items(), (self._count, self._keep)):
-                try:
-                    write(key, total)
-                except Exception:
-                    # What cannot be counted must not keep the others from it, nor the page.
-                    self._fault("tracking")
+            self._count_all()
+
+    def _count_all(self) -> None:
+        for (key, total), write in product(self._totals().items(), (self._count, self._keep)):
+            try:
+                write(key, total)
+            except Exception:
+                # What cannot be counted must not keep the others from it, nor the page.
+                self._fault("tracking")
 
     def _totals(self) -> dict[Key, Total]:
         totals: dict[Key, Total] = {}
@@ -96,7 +104,7 @@ class Tally:
                     total = totals[key] = Total()
                 total.add(call)
             except Exception:
-                # As in settle.
+                # As in _count_all.
                 self._fault("tracking")
         return totals
 

@@ -9,7 +9,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from decimal import Decimal
 from types import CodeType
@@ -20,7 +20,7 @@ from holistic_asgi_monitor.metrics.series import OTHER
 from holistic_asgi_monitor.metrics.text import safe_label
 from holistic_asgi_monitor.model import ConfigurationError
 from holistic_asgi_monitor.usage.activity import Activity
-from holistic_asgi_monitor.usage.openai_call import OPENAI_OUTCOMES, Call, Usage
+from holistic_asgi_monitor.usage.openai_call import MOST, OPENAI_OUTCOMES, Call, Usage
 from holistic_asgi_monitor.usage.openai_tally import Tally
 
 __all__ = (
@@ -324,6 +324,15 @@ class Current:
         cls.company.asked = cls.company.noting = True
 
     @classmethod
+    def leave(cls, token: Token[Underway | None]) -> None:
+        """Carry a request no longer; never raises."""
+        try:
+            cls.request.reset(token)
+        except ValueError:
+            # Whoever drives the request has gone on in another context, and there it is not.
+            return
+
+    @classmethod
     def _latest(cls) -> Tracker | None:
         return cls._last() if cls._last is not None else None
 
@@ -347,16 +356,17 @@ def _dollars(cost: Any) -> Decimal | None:
         dollars = Decimal(str(float(cost)))
     except (OverflowError, TypeError, ValueError):
         return None
-    return dollars if dollars.is_finite() and dollars >= 0 else None
+    return dollars if dollars.is_finite() and 0 <= dollars <= MOST else None
 
 
 def _usage(numbers: Mapping[str, int]) -> Usage | None:
     """The tokens of a call; None where they cannot be read, which is no reason to lose the call."""
     kinds = ("input", "output", "cached", "reasoning")
     try:
-        return Usage(**{kind: max(0, int(numbers.get(kind) or 0)) for kind in kinds})
+        counts = {kind: max(0, int(numbers.get(kind) or 0)) for kind in kinds}
     except (AttributeError, OverflowError, TypeError, ValueError):
         return None
+    return Usage(**counts) if max(counts.values()) <= MOST else None
 
 
 def track_error(service: str, error_type: str) -> None:

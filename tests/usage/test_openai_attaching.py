@@ -415,6 +415,40 @@ def test_whatever_of_ours_fails_the_call_is_as_it_was(
     assert monitor._parts.catalogue.faults.values
 
 
+class Unhashable(str):
+    """A path that cannot be looked up."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_a_path_of_an_odd_kind_is_counted_all_the_same(stub: OpenAIStub) -> None:
+    monitor = watched()
+    Current.started(monitor._parts.tracker)
+    body = {"model": "gpt-4o", "messages": []}
+    with client_of(stub) as client:
+        client.post(Unhashable("/chat/completions"), body=body, cast_to=object)
+
+    assert calls_of(monitor) == 1
+    assert monitor._parts.catalogue.faults.values == {}
+
+
+def test_a_client_that_moves_is_asked_each_time_where_it_leads() -> None:
+    """As that of the module does where `openai.base_url` is set."""
+    places = ["http://a.example/v1", "http://B.example:81/v1"]
+
+    class Moving(openai.OpenAI):
+        @property  # type: ignore[misc]  # it is not set, only asked
+        def base_url(self) -> Any:
+            return type(self._base_url)(places[0])
+
+    with openai.DefaultHttpxClient(verify=False) as http:
+        client = Moving(api_key=KEY, http_client=http)
+        assert Hook._host(client) == "a.example"
+        places.pop(0)
+        assert Hook._host(client) == "b.example:81"
+
+
 def test_a_failing_exception_stays_the_callers(
     stub: OpenAIStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ USAGES = [
     ({"prompt_tokens": 5, "completion_tokens": 0, "prompt_tokens_details": None}, Usage(5)),
     ({"type": "duration", "seconds": 60}, None),
     ({"prompt_tokens": -1, "completion_tokens": 5}, None),
+    ({"prompt_tokens": 10**400, "completion_tokens": 5}, None),
     ({"prompt_tokens": 1.5, "completion_tokens": 5}, None),
     ({"prompt_tokens": True, "completion_tokens": 5}, None),
     ({"prompt_tokens": "7"}, None),

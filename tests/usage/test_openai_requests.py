@@ -2,10 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextvars import copy_context
+from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import openai
 import pytest
 from starlette.applications import Starlette
@@ -20,6 +23,8 @@ import holistic_asgi_monitor as package
 from holistic_asgi_monitor import Monitor, Settings
 from holistic_asgi_monitor.usage.openai import Hook
 from holistic_asgi_monitor.usage.openai_call import Call
+from holistic_asgi_monitor.usage.openai_span import Lost
+from holistic_asgi_monitor.usage.spending import spent
 from holistic_asgi_monitor.usage.tracking import Current
 from tests.apps.openai_scenarios import async_client_of, chat, client_of
 from tests.servers.openai_stub import OK, OpenAIStub
@@ -316,6 +321,42 @@ async def test_who_asks_early_is_heard_for_good() -> None:
 
     assert None not in seen
     assert len(set(map(id, seen))) == 4
+
+
+async def test_a_request_that_goes_on_in_another_context_is_served_all_the_same() -> None:
+    class Pause:
+        def __await__(self) -> Generator[None, None, None]:
+            yield
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await Pause()
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    monitor, _ = watched(slow)
+    exchange = Exchange()
+    serving: Any = monitor(http_scope("/"), exchange.receive, exchange.send)
+    copy_context().run(serving.send, None)
+    with pytest.raises(StopIteration):
+        copy_context().run(serving.send, None)
+
+    assert exchange.status == 200
+
+
+async def test_what_was_left_is_counted_before_history_is_closed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'history.sqlite'}"
+    settings = Settings(service="test", history_url=url)
+    monitor = Monitor(PlainTextResponse("ok"), settings=settings, checks=[])
+    recorder = monitor._parts.recorder
+    async with monitor:
+        while not monitor._parts.watch.running:
+            await anyio.lowlevel.checkpoint()
+        await anyio.wait_all_tasks_blocked()
+        Lost.note(lambda: monitor.track_openai_call("gpt", cost=0.25))
+    assert len(recorder.ledger) == 0
+    minute = int(recorder.now // 60) * 60
+    found = await spent(recorder.read, minute - 3600, minute + 60, grain=60)
+
+    assert [figures.calls for figures in found.values()] == [1]
 
 
 async def test_a_request_among_the_first_ends_after_the_last_of_them() -> None:

@@ -12,6 +12,7 @@ import anyio
 import openai
 import pydantic
 import pytest
+from openai._streaming import SSEDecoder
 
 from holistic_asgi_monitor import Monitor, Settings
 from holistic_asgi_monitor.usage.openai_call import Call, Usage
@@ -184,6 +185,28 @@ def test_where_a_stream_shows_no_decoder_the_part_is_taken_out_afterwards(
     assert endings(calls) == WHOLE
 
 
+class Decoder:
+    """One of the application's own, whose `decode` is something else."""
+
+    __slots__ = ()
+
+    def iter_bytes(self, iterator: Iterator[bytes]) -> Iterator[Any]:
+        yield from self.decode(iterator, SSEDecoder())
+
+    def decode(self, iterator: Iterator[bytes], decoder: SSEDecoder) -> Iterator[Any]:
+        return decoder.iter_bytes(iterator)
+
+
+def test_a_decoder_of_another_kind_is_left_alone(
+    client: openai.OpenAI, calls: list[Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_make_sse_decoder", Decoder)
+    parts = list(chat(stream=True)(client))
+
+    assert len(parts) == CHUNKS + 2
+    assert endings(calls) == WHOLE
+
+
 def test_a_stream_is_closed_by_the_end_of_its_block(
     client: openai.OpenAI, calls: list[Call]
 ) -> None:
@@ -197,6 +220,7 @@ def test_what_was_changed_is_as_it_was_afterwards(client: openai.OpenAI, calls: 
     stream = chat(stream=True)(client)
     list(stream)
 
+    assert "decode" not in vars(stream._decoder)
     assert not {"close", "aclose"} & set(vars(stream.response))
     assert pickle.loads(pickle.dumps(stream.response)).status_code == 200
 

@@ -16,8 +16,10 @@ from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.exposition import Collector
 from holistic_asgi_monitor.metrics.latency import Bounds
 from holistic_asgi_monitor.metrics.series import RequestSeries
+from holistic_asgi_monitor.usage.activity import Activity
 from holistic_asgi_monitor.usage.openai_call import Call, Usage
 from holistic_asgi_monitor.usage.openai_tally import MOST_WAITING, Tally
+from holistic_asgi_monitor.usage.tracking import Tracker
 
 NANO = 1_000_000_000
 
@@ -114,6 +116,38 @@ def test_a_few_hundred_wait_at_most() -> None:
 
     books.tally.note(a_call())
     assert books.catalogue.openai_calls.values == {("gpt", "success"): MOST_WAITING}
+
+
+def test_who_notes_a_call_never_waits_for_who_counts() -> None:
+    """It may be the same thread: the garbage collector runs the application's `finally` anywhere."""
+    books = Books()
+
+    def note() -> None:
+        for _ in range(2 * MOST_WAITING):
+            books.tally.note(a_call())
+
+    with books.tally._settling:
+        thread = threading.Thread(target=note, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+    books.tally.note(a_call())
+
+    assert books.catalogue.openai_calls.values == {("gpt", "success"): 2 * MOST_WAITING + 1}
+
+
+@pytest.mark.parametrize("odd", [{"cost": 1e300}, {"cost": 1.0, "usage": {"input": 10**400}}])
+def test_a_number_beyond_all_measure_spoils_no_sum(odd: dict[str, Any]) -> None:
+    books = Books()
+    tracker = Tracker(books.catalogue, Activity(""), fault=books.faults.append)
+    for fields in (odd, {"cost": 0.5, "usage": {"input": 10}}):
+        tracker.track_openai_call("gpt", **fields)
+    books.catalogue.gather()
+
+    assert books.catalogue.openai_calls.values == {("gpt", "success"): 2}
+    assert books.catalogue.openai_cost.values[("gpt",)] in {0.5, 1.5}
+    assert books.catalogue.openai_tokens.values == {("gpt", "input"): 10}
+    assert books.faults == []
 
 
 def test_what_cannot_be_counted_keeps_the_others_from_nothing() -> None:
