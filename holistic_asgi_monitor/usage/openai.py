@@ -136,7 +136,8 @@ class Hook:
     def _host(cls, client: Any) -> str:
         """Where a client sends its calls, with the port where one is given."""
         # The property imports something each time; a URL takes as long to say where it leads.
-        url = (_asks_nobody(type(client)) and vars(client).get("_base_url")) or client.base_url
+        kind: Any = type(client)
+        url = (_asks_nobody(kind) and vars(client).get("_base_url")) or client.base_url
         known = cls._hosts.get(id(url))
         if known is not None and known[0] is url:
             return known[1]
