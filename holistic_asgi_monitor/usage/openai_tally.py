@@ -79,10 +79,7 @@ class Tally:
 
     def settle(self) -> None:
         """Count what waits; never raises. Whoever comes meanwhile waits until that is done."""
-        if not self._waiting:
-            # What another thread has taken out is counted once it lets the lock go.
-            with self._settling:
-                return
+        # Also where nothing waits: what another thread has taken out is not counted yet.
         with self._settling:
             self._count_all()
 
