@@ -21,6 +21,7 @@ from holistic_asgi_monitor.checks.names import Resolver
 from holistic_asgi_monitor.checks.pools import COUNTING, QUESTION, Answer, Source, settled, timed
 from holistic_asgi_monitor.checks.probe import TIMEOUT_SECONDS
 from holistic_asgi_monitor.checks.sqlstates import next_may_do, sqlstate
+from holistic_asgi_monitor.connecting import ConnectingLoop
 from holistic_asgi_monitor.model import MissingExtraError
 
 if TYPE_CHECKING:
@@ -210,16 +211,11 @@ class _Names:
                 raise UnwellError("this process cannot start another thread") from error
 
 
-class _OwnLoop:
-    """An event loop, for asyncpg to connect by.
+class _OwnLoop(ConnectingLoop):
+    """It has names looked up by `addresses_of`, and gives each of several addresses its share.
 
-    It has names looked up by `addresses_of`, and gives each of several addresses its share of the
-    time that is left. The names themselves go on to TLS.
-
-    Where asyncpg is cancelled between the connection and its first word about TLS, it forgets a
-    future that is then told of the connection's end: asyncio would log an error that nobody saw.
-
-    `left_for_the_server` says whether a connection was tried at all.
+    Of the time that is left, that is. The names themselves go on to TLS. `left_for_the_server`
+    says whether a connection was tried at all.
     """
 
     def __init__(
@@ -227,12 +223,9 @@ class _OwnLoop:
         loop: asyncio.AbstractEventLoop,
         addresses_of: Callable[[str], Awaitable[list[str]]],
     ) -> None:
+        super().__init__(loop)
         self.left_for_the_server = False
-        self._loop = loop
         self._addresses_of = addresses_of
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
 
     async def create_unix_connection(
         self, factory: Callable[[], asyncio.Protocol], path: str, **options: Any
@@ -250,33 +243,16 @@ class _OwnLoop:
     ) -> Any:
         """Connect to the first address of `host` that lets us in."""
         self.left_for_the_server = True
+        connect = super().create_connection
         if host is None:
-            return await self._connected(factory, None, None, **options)
+            return await connect(factory, **options)
         if options.get("ssl"):
             options.setdefault("server_hostname", host)
         ways = [
-            partial(self._connected, factory, address, port, **options)
+            partial(connect, factory, address, port, **options)
             for address in await self._addresses_of(host)
         ]
         return await _in_turn(ways, lambda error: isinstance(error, OSError))
-
-    async def _connected(
-        self, factory: Callable[[], asyncio.Protocol], *place: Any, **options: Any
-    ) -> Any:
-        """Connect as the loop does, and have nothing wait for what is given up."""
-        made: list[asyncio.Protocol] = []
-
-        def remembered() -> asyncio.Protocol:
-            made.append(factory())
-            return made[-1]
-
-        try:
-            return await self._loop.create_connection(remembered, *place, **options)
-        except BaseException:
-            for future in (getattr(protocol, "on_data", None) for protocol in made):
-                if isinstance(future, asyncio.Future):
-                    future.cancel()
-            raise
 
 
 async def _in_turn(

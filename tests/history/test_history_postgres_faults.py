@@ -1,7 +1,9 @@
 """History in PostgreSQL: many replicas, servers that go away, rights that are missing."""
 
 import asyncio
+import gc
 import logging
+import socket
 import time
 from contextlib import suppress
 from functools import partial
@@ -52,6 +54,27 @@ async def stores(postgres, anyio_backend):
 
 def warnings(caplog):
     return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_who_gives_up_while_it_connects_leaves_nothing_behind(steps):
+    """However far it has come: no future of the driver's that nobody asks what became of it."""
+    lost = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = PostgreSQL(f"postgresql://127.0.0.1:{silent.getsockname()[1]}/history")
+        opening = asyncio.create_task(store.open())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await store.close()
+        del opening
+        await asyncio.sleep(0)
+        gc.collect()
+
+    assert lost == []
 
 
 async def test_four_replicas_write_the_same_minutes(stores):

@@ -6,10 +6,11 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 
+from holistic_asgi_monitor.connecting import ConnectingLoop
 from holistic_asgi_monitor.history.postgres.address import Address
 from holistic_asgi_monitor.history.store import AwayError, StoreError, UnusableStoreError
 from holistic_asgi_monitor.model import MissingExtraError
@@ -176,6 +177,7 @@ class Line:
                 # Poolers in between know no prepared statements.
                 statement_cache_size=0,
                 server_settings={"application_name": "holistic-asgi-monitor history"},
+                loop=cast("asyncio.AbstractEventLoop", ConnectingLoop(loop)),
             )
             self._kept = loop, connection
         return self._kept[1]
