@@ -25,8 +25,8 @@ class ConnectingLoop:
     async def create_connection(
         self,
         factory: Callable[[], asyncio.Protocol],
-        host: str | None = None,
-        port: int | None = None,
+        host: Any = None,
+        port: Any = None,
         **options: Any,
     ) -> Any:
         """Connect as the loop does, and have nothing wait for what is given up."""
