@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import inf
+from math import inf, isclose
 from time import perf_counter
 from types import MethodType
 from typing import Any
@@ -27,7 +26,6 @@ from starlette.types import Receive, Scope, Send
 from benchmarks.options import forget_settings, new_parser, positive
 from benchmarks.table import conditions, markdown, publish
 from holistic_asgi_monitor import Monitor, Settings
-from holistic_asgi_monitor.usage.openai_call import Call
 from holistic_asgi_monitor.usage.tracking import Current
 
 PARTS = 200
@@ -152,8 +150,6 @@ async def _measure(blocks: int, calls: int) -> list[tuple[float, float]]:
     tracker, tracking = monitor._parts.tracker, monitor._parts.business.openai
     assert tracking is not None
     Current.started(tracker)
-    seen: list[Call] = []
-    tracker.listeners.append(seen.append)
     cases = [_cases(_unseen(_clients(), originals)), _cases(_clients())]
     tracking.begin()
     every = range(len(cases[0]))
@@ -170,11 +166,11 @@ async def _measure(blocks: int, calls: int) -> list[tuple[float, float]]:
             best[case, tracked] = min(best[case, tracked], (perf_counter() - start) / calls)
     gc.unfreeze()
     tracking.end()
-    counted = Counter(f"{call.status} {call.cost}" for call in seen)
-    if counted != {"success 0.00725": blocks * calls * len(every)}:
-        raise SystemExit(
-            f"not every call was counted and priced: {counted.total()}, {dict(counted)}"
-        )
+    families, made = monitor._parts.catalogue, blocks * calls * len(every)
+    counted = dict(families.openai_calls.values)
+    cost = sum(families.openai_cost.values.values())
+    if counted != {("gpt-4o-2024-08-06", "success"): made} or not isclose(cost, made * 0.00725):
+        raise SystemExit(f"not every call was counted and priced: {counted}, {cost} of {made}")
     return [(best[case, 0], best[case, 1]) for case in every]
 
 

@@ -110,8 +110,10 @@ class Business:
         self._summaries = Summaries(
             self._settings, recorder, bulletins, chronicle, attached=self._attached
         )
-        spend_watch = SpendWatch(self._settings, self._spending, recorder, bulletins)
-        self.tracker.listeners.append(spend_watch.note)
+        tally = self.tracker.tally
+        spend_watch = SpendWatch(
+            self._settings, self._spending, recorder, bulletins, used=lambda: tally.used
+        )
         return [
             bulletins.tend,
             chronicle.write,

@@ -175,7 +175,8 @@ class Parts:
         self.outbox.look = self.watch.hasten
         asked = [check for check in self.checks if isinstance(check, check_room.OpenAI)]
         self.news = News(asked, self.watch.hasten, pause=settings.recheck_seconds)
-        self.tracker.listeners.append(self.news)
+        if asked:
+            self.tracker.listeners.append(self.news)
 
     def _heartbeat(self) -> Heartbeat | None:
         url, interval = self.settings.heartbeat_url, self.settings.check_interval_seconds

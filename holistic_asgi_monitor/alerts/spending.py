@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from functools import partial
 from types import MappingProxyType
@@ -40,26 +40,28 @@ _NAMELESS = MappingProxyType({"endpoint": "outside of requests"})
 class SpendWatch:
     """Judges the spend by its rules, and has what it finds said through `bulletins`.
 
-    An instance is to be called about once a minute. Until `note` was told of a call, and where
-    there is no budget, it reads nothing.
+    An instance is to be called about once a minute. Where there is no budget, and no call either
+    as `used` says, it reads nothing.
     """
 
     def __init__(
-        self, settings: Settings, spending: Spending, recorder: Recorder, bulletins: Bulletins
+        self,
+        settings: Settings,
+        spending: Spending,
+        recorder: Recorder,
+        bulletins: Bulletins,
+        *,
+        used: Callable[[], bool],
     ) -> None:
         self._spending = spending
         self._recorder = recorder
         self._bulletins = bulletins
         self._budgets = budgets_of(settings)
-        self._awake = self._budgets != Budgets()
-
-    def note(self, _call: object) -> None:
-        """Note that there was a call; from any thread."""
-        self._awake = True
+        self._used = used
 
     async def __call__(self) -> None:
         """Look, and say what there is to say."""
-        if not self._awake:
+        if self._budgets == Budgets() and not self._used():
             return
         try:
             stand = await self._spending.stand()

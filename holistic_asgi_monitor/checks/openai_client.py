@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -33,21 +34,31 @@ class Probing:
     """Tells the check's own calls from the app's: `now()` holds inside them, in any thread."""
 
     _flag: ClassVar[ContextVar[bool]] = ContextVar("holistic_asgi_monitor_openai", default=False)
+    _underway: ClassVar[int] = 0
+    _counting: ClassVar[threading.Lock] = threading.Lock()
 
     @classmethod
     def now(cls) -> bool:
         """Whether the call of `openai` being made here is the check's own."""
-        return cls._flag.get()
+        # Every call of the app asks, and hardly ever is one of the check's underway.
+        return cls._underway > 0 and cls._flag.get()
 
     @classmethod
     @contextmanager
     def on(cls) -> Iterator[None]:
         """Mark the calls made inside as the check's own."""
         before = cls._flag.set(True)
+        cls._count(1)
         try:
             yield
         finally:
+            cls._count(-1)
             cls._flag.reset(before)
+
+    @classmethod
+    def _count(cls, more: int) -> None:
+        with cls._counting:
+            cls._underway += more
 
 
 class Line(Protocol):

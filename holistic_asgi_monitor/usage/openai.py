@@ -23,12 +23,12 @@ from holistic_asgi_monitor.failures import described
 from holistic_asgi_monitor.usage.openai_arrival import Arrival
 from holistic_asgi_monitor.usage.openai_names import Names
 from holistic_asgi_monitor.usage.openai_operations import operation_at
-from holistic_asgi_monitor.usage.openai_span import Account, Lost, Span
+from holistic_asgi_monitor.usage.openai_span import Account, Hosts, Lost, Span
 from holistic_asgi_monitor.usage.openai_streams import watch_answer
 from holistic_asgi_monitor.usage.prices import Override, Prices
 from holistic_asgi_monitor.usage.tracking import Current, Tracker
 
-__all__ = ("OpenAITracking",)
+__all__ = ("OpenAITracking", "base_of")
 
 _logger = logging.getLogger("holistic_asgi_monitor")
 
@@ -49,7 +49,7 @@ class OpenAITracking:
     def __init__(self, tracker: Tracker, overrides: Mapping[str, Override]) -> None:
         self._tracker = weakref.ref(tracker)
         prices = Prices(overrides)
-        self._account = Account(prices, Names(prices.knows))
+        self._account = Account(prices, Names(prices.knows), Hosts())
 
     @property
     def attached(self) -> bool:
@@ -79,13 +79,12 @@ class OpenAITracking:
 class Hook:
     """The replaced methods, and the monitors that want to know of calls."""
 
-    _members: ClassVar[weakref.WeakKeyDictionary[Tracker, Account]] = weakref.WeakKeyDictionary()
+    _members: ClassVar[weakref.WeakSet[Tracker]] = weakref.WeakSet()
     _arrival: ClassVar[Arrival | None] = None
     _replaced: ClassVar[dict[type, tuple[Any, Any]]] = {}
     _attached: ClassVar[bool] = False
     _warned: ClassVar[bool] = False
     _refusing: ClassVar[set[str]] = set()
-    _hosts: ClassVar[dict[int, tuple[object, str]]] = {}
     _lock: ClassVar[threading.RLock] = threading.RLock()
 
     @classmethod
@@ -94,7 +93,8 @@ class Hook:
         with cls._lock:
             if tracker not in cls._members:
                 weakref.finalize(tracker, cls._orphaned).atexit = False
-            cls._members[tracker] = account
+            cls._members.add(tracker)
+            tracker.account = account
             if hasattr(sys.modules.get(MODULE), _CLASSES[-1]):
                 cls._attach()
             elif cls._arrival is None:
@@ -105,7 +105,8 @@ class Hook:
     def leave(cls, tracker: Tracker) -> None:
         """Tell `tracker` no more; with the last one, everything is as it was."""
         with cls._lock:
-            cls._members.pop(tracker, None)
+            cls._members.discard(tracker)
+            tracker.account = None
             cls._let_go()
 
     @classmethod
@@ -126,26 +127,18 @@ class Hook:
         if operation is None or options.method.lower() != "post" or Probing.now():
             return None
         Lost.settle()
-        tracker = Current.tracker()
-        account = None if tracker is None else cls._members.get(tracker)
-        if tracker is None or account is None:
+        tracker, request, feature = Current.origin()
+        if tracker is None or tracker.account is None:
             return None
-        return Span(tracker, account, operation, cls._host(client), options.json_data)
-
-    @classmethod
-    def _host(cls, client: Any) -> str:
-        """Where a client sends its calls, with the port where one is given."""
-        # The property imports something each time; a URL takes as long to say where it leads.
-        kind: Any = type(client)
-        url = (_asks_nobody(kind) and vars(client).get("_base_url")) or client.base_url
-        known = cls._hosts.get(id(url))
-        if known is not None and known[0] is url:
-            return known[1]
-        if len(cls._hosts) >= _HOSTS_LIMIT:
-            cls._hosts.clear()
-        host: str = url.netloc.decode().lower()
-        cls._hosts[id(url)] = url, host
-        return host
+        return Span(
+            tracker,
+            tracker.account,
+            operation,
+            url=base_of(client),
+            body=options.json_data,
+            request=request,
+            feature=feature,
+        )
 
     @classmethod
     def _attach(cls) -> None:
@@ -154,8 +147,9 @@ class Hook:
                 cls._arrival.give_up()
                 cls._arrival = None
             try:
-                for account in list(cls._members.values()):
-                    account.prices.load()
+                for tracker in list(cls._members):
+                    if tracker.account is not None:
+                        tracker.account.prices.load()
                 if not cls._attached:
                     cls._replace(sys.modules[MODULE])
                     cls._attached = True
@@ -220,15 +214,22 @@ class Hook:
             )
 
     @classmethod
-    def may_ask_usage(cls, host: str) -> bool:
+    def may_ask_usage(cls, span: Span) -> bool:
         """Whether a host has not refused the option that asks for the usage of a stream."""
-        return host not in cls._refusing
+        return not cls._refusing or span.host not in cls._refusing
 
     @classmethod
     def refused(cls, host: str) -> None:
         """Note that a host refuses that option."""
         if len(cls._refusing) < _HOSTS_LIMIT:
             cls._refusing.add(host)
+
+
+def base_of(client: Any) -> Any:
+    """The URL that a client sends its calls to."""
+    # The property imports something each time.
+    kind: Any = type(client)
+    return (_asks_nobody(kind) and vars(client).get("_base_url")) or client.base_url
 
 
 @lru_cache(maxsize=_HOSTS_LIMIT)
@@ -265,8 +266,8 @@ def _plain(original: Callable[..., Any]) -> Callable[..., Any]:
                 span.failed(error)
                 raise
         else:
-            return _answered(span, answer)
-        return _answered(span, _second(span, original, client, args, kwargs))
+            return watch_answer(span, answer)
+        return watch_answer(span, _second(span, original, client, args, kwargs))
 
     return request
 
@@ -293,13 +294,13 @@ def _asynchronous(original: Callable[..., Any]) -> Callable[..., Any]:
                 span.failed(error)
                 raise
         else:
-            return _answered(span, answer)
+            return watch_answer(span, answer)
         try:
             answer = await original(client, *args, **kwargs)
         except BaseException as error:
             span.failed(error)
             raise
-        return _answered(span, answer)
+        return watch_answer(span, answer)
 
     return request
 
@@ -329,28 +330,19 @@ def _begun(
 def _changed(options: Any, span: Span) -> Any:
     """The options, asking for the usage of a stream, and showing an answer before it is parsed."""
     changed, parse = copy(options), options.post_parser
+    # Set as the fields that they are: the setters of such an object take long.
+    fields = vars(changed)
     if span.injected:
         asked = dict(options.json_data.get("stream_options") or {}, include_usage=True)
-        changed.json_data = {**options.json_data, "stream_options": asked}
+        fields["json_data"] = {**options.json_data, "stream_options": asked}
     if callable(parse):
 
         def parsing(answer: Any) -> Any:
             span.saw_answer(answer)
             return parse(answer)
 
-        changed.post_parser = parsing
+        fields["post_parser"] = parsing
     return changed
-
-
-def _answered(span: Span, answer: Any) -> Any:
-    """The very answer, once it is being watched; never raises."""
-    try:
-        watch_answer(answer, span)
-    except Exception:
-        # The answer is the caller's.
-        span.fault()
-        span.finish()
-    return answer
 
 
 def _fault() -> None:
@@ -369,14 +361,18 @@ def _lacks_usage(client: Any, options: Any, span: Span) -> bool:
         return False
     if "include_usage" in (body.get("stream_options") or {}):
         return False
-    if isinstance(more, Mapping) and "stream_options" in more:
+    if more and isinstance(more, Mapping) and "stream_options" in more:
         return False
-    headers = options.headers if isinstance(options.headers, Mapping) else {}
-    if any(str(name).lower() == _RAW_HEADER for name in headers):
+    headers = options.headers
+    if headers and isinstance(headers, Mapping) and _asks_raw(headers):
         return False
     version = getattr(client, "_api_version", None)
     old = isinstance(version, str) and version[:1].isdigit() and version < _FIRST_AZURE_VERSION
-    return not old and Hook.may_ask_usage(span.host)
+    return not old and Hook.may_ask_usage(span)
+
+
+def _asks_raw(headers: Mapping[Any, Any]) -> bool:
+    return any(str(name).lower() == _RAW_HEADER for name in headers)
 
 
 def _again(span: Span, error: BaseException) -> bool:

@@ -11,7 +11,6 @@ from contextlib import suppress
 import anyio
 
 from holistic_asgi_monitor.checks.openai import OpenAI
-from holistic_asgi_monitor.usage.openai_call import Call
 
 __all__ = ("News",)
 
@@ -49,12 +48,12 @@ class News:
 
         self._soon = trio.lowlevel.current_trio_token().run_sync_soon
 
-    def __call__(self, call: Call) -> None:
-        """Take in a call that has ended, in whatever thread."""
+    def __call__(self, status: str) -> None:
+        """Take in how a call has ended, in whatever thread."""
         now = self._clock()
         for check in self._checks:
-            check.saw(call.status, now)
-        if call.status not in _GRAVE or not self._checks or now - self._rang < self._pause:
+            check.saw(status, now)
+        if status not in _GRAVE or not self._checks or now - self._rang < self._pause:
             return
         self._rang = now
         if self._soon is not None:

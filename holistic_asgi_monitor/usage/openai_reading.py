@@ -11,7 +11,17 @@ from typing import Any, NamedTuple
 
 from holistic_asgi_monitor.usage.openai_call import MOST, Usage
 
-__all__ = ("ENDINGS", "Report", "of_answer", "of_body", "of_event", "status_of")
+__all__ = (
+    "ENDINGS",
+    "Figures",
+    "Report",
+    "counted",
+    "fields_of",
+    "of_answer",
+    "of_body",
+    "of_event",
+    "status_of",
+)
 
 LONGEST_BODY = 4_000_000
 ENDINGS = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -26,6 +36,10 @@ _CODES: Mapping[str, str] = {
 }
 
 
+Figures = tuple[Any, ...]
+"""The fields of a `Usage` in their order as an answer says them, which may be anything."""
+
+
 class Report(NamedTuple):
     """What one answer, or one part of a streamed one, says; empty where it says nothing.
 
@@ -34,13 +48,13 @@ class Report(NamedTuple):
 
     model: str | None = None
     tier: str = ""
-    usage: Usage | None = None
+    usage: Figures | None = None
     status: str | None = None
 
 
 def of_answer(answer: object, *, images: bool = False) -> Report:
     """What a whole answer says; where it is `images`, all output is one of them."""
-    fields = _fields(answer)
+    fields = fields_of(answer)
     model, tier = fields.get("model"), fields.get("service_tier")
     return Report(
         model if isinstance(model, str) else None,
@@ -52,7 +66,7 @@ def of_answer(answer: object, *, images: bool = False) -> Report:
 
 def of_event(event: object) -> Report | None:
     """What an event of a streamed response says; None for those that say nothing."""
-    fields = _fields(event)
+    fields = fields_of(event)
     kind = fields.get("type")
     if not isinstance(kind, str):
         return None
@@ -79,11 +93,19 @@ def status_of(*codes: object) -> str:
     return words[0] if words else "server_error"
 
 
+def counted(figures: Figures) -> Usage | None:
+    """The tokens, 0 for None; None where one cannot be right."""
+    for number in figures:
+        if number is not None and (type(number) is not int or not 0 <= number <= MOST):
+            return None
+    return Usage(*[number or 0 for number in figures])
+
+
 def _failure(fields: Mapping[str, Any]) -> str:
-    return status_of(_fields(fields.get("error")).get("code"))
+    return status_of(fields_of(fields.get("error")).get("code"))
 
 
-def _fields(thing: object) -> Mapping[str, Any]:
+def fields_of(thing: object) -> Mapping[str, Any]:
     """The fields of an answer; to ask its object for one that it lacks would take long."""
     if isinstance(thing, dict):
         return thing
@@ -92,19 +114,26 @@ def _fields(thing: object) -> Mapping[str, Any]:
     return {**own, **more} if more else own
 
 
-def _usage(usage: object, *, images: bool) -> Usage | None:
-    """The tokens; None where there are none, or where the numbers cannot be right."""
+def _usage(usage: object, *, images: bool) -> Figures | None:
+    """The tokens; None where there are none."""
     if usage is None:
         return None
-    fields = _fields(usage)
-    took = _either(fields, "input_tokens", "prompt_tokens")
-    gave = _either(fields, "output_tokens", "completion_tokens")
+    fields = fields_of(usage)
+    # Written out, since a call of the application waits for it.
+    took, gave = fields.get("input_tokens"), fields.get("output_tokens")
+    if took is None:
+        took = fields.get("prompt_tokens")
+    if gave is None:
+        gave = fields.get("completion_tokens")
     if took is None and gave is None:
         return None
-    read = _either(fields, "input_tokens_details", "prompt_tokens_details")
-    made = _either(fields, "output_tokens_details", "completion_tokens_details")
-    within, without = _fields(read or fields.get("input_token_details")), _fields(made)
-    return _counted(
+    read, made = fields.get("input_tokens_details"), fields.get("output_tokens_details")
+    if read is None:
+        read = fields.get("prompt_tokens_details")
+    if made is None:
+        made = fields.get("completion_tokens_details")
+    within, without = fields_of(read or fields.get("input_token_details")), fields_of(made)
+    return (
         took,
         gave,
         within.get("cached_tokens"),
@@ -115,16 +144,3 @@ def _usage(usage: object, *, images: bool) -> Usage | None:
         within.get("image_tokens"),
         gave if images and made is None else without.get("image_tokens"),
     )
-
-
-def _counted(*numbers: Any) -> Usage | None:
-    """The fields of a usage in their order, 0 for None; None where one is no number of tokens."""
-    for number in numbers:
-        if number is not None and (type(number) is not int or not 0 <= number <= MOST):
-            return None
-    return Usage(*[number or 0 for number in numbers])
-
-
-def _either(fields: Mapping[str, Any], new: str, old: str) -> Any:
-    found = fields.get(new)
-    return fields.get(old) if found is None else found

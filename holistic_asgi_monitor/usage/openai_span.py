@@ -15,24 +15,52 @@ from holistic_asgi_monitor.checks.openai_faults import outcome
 from holistic_asgi_monitor.usage.openai_call import Call, Usage
 from holistic_asgi_monitor.usage.openai_names import Names
 from holistic_asgi_monitor.usage.openai_operations import Operation
-from holistic_asgi_monitor.usage.openai_reading import Report, of_answer, of_event, status_of
+from holistic_asgi_monitor.usage.openai_reading import (
+    Figures,
+    Report,
+    counted,
+    fields_of,
+    of_answer,
+    of_event,
+    status_of,
+)
 from holistic_asgi_monitor.usage.prices import Prices
-from holistic_asgi_monitor.usage.tracking import Tracker
+from holistic_asgi_monitor.usage.tracking import Tracker, Underway
 
-__all__ = ("Account", "Lost", "Span", "word_for")
+__all__ = ("Account", "Hosts", "Lost", "Span", "word_for")
 
 _BILLED = frozenset({"success", "abandoned", "cancelled", "connection_error", "timeout"})
 """How a call may end that had begun to be answered, and is therefore paid for."""
 
+_HOSTS_LIMIT = 100
 _NO_CHOICES = re.compile(r'"choices"\s*:\s*\[\s*\]')
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What one monitor knows of models: their prices and their labels."""
+    """What one monitor knows of models: their prices, their labels, and where they are asked."""
 
     prices: Prices
     names: Names
+    hosts: Hosts
+
+
+class Hosts:
+    """What the base URLs of clients lead to, which takes such a URL long to say."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[object, str]] = {}
+
+    def at(self, url: Any) -> str:
+        """The host, with the port where one is given."""
+        known = self._known.get(id(url))
+        if known is not None and known[0] is url:
+            return known[1]
+        if len(self._known) >= _HOSTS_LIMIT:
+            self._known.clear()
+        host: str = url.netloc.decode().lower()
+        self._known[id(url)] = url, host
+        return host
 
 
 class Lost:
@@ -62,11 +90,11 @@ class Lost:
 
 
 class Span:
-    """A call of an `operation` at a `host` that is underway; nothing that it does raises.
+    """A call of an `operation` at a `url` that is underway, and then `call`, as it is counted.
 
-    `injected` says that the usage of the stream was asked for by us, `reading` that a part of it
-    is being waited for, `answered` that OpenAI has begun to answer. `release` undoes what was
-    changed for the time of the call.
+    Nothing that it does while somebody waits raises. `injected` says that the usage of the stream
+    was asked for by us, `reading` that a part of it is being waited for, `answered` that OpenAI has
+    begun to answer. `release` undoes what was changed for the time of the call.
     """
 
     __slots__ = (
@@ -78,14 +106,15 @@ class Span:
         "_ended",
         "_feature",
         "_model",
+        "_place",
         "_request",
         "_started_at",
         "_status",
         "_tier",
         "_tracker",
+        "_url",
         "_usage",
         "answered",
-        "host",
         "injected",
         "operation",
         "reading",
@@ -93,23 +122,43 @@ class Span:
     )
 
     def __init__(
-        self, tracker: Tracker, account: Account, operation: Operation, host: str, body: object
+        self,
+        tracker: Tracker,
+        account: Account,
+        operation: Operation,
+        *,
+        url: object,
+        body: object,
+        request: Underway | None,
+        feature: str,
     ) -> None:
         self._tracker = tracker
         self._account = account
         self.operation = operation
-        self.host = host
-        self._asked_model, self._asked_tier = _asked(body)
-        self._request, self._feature = tracker.origin()
+        self._url = url
+        asked = body if isinstance(body, dict) else {}
+        self._asked_model, self._asked_tier = asked.get("model"), asked.get("service_tier")
+        self._request, self._feature = request, feature
+        self._place = ""
         self._model: str | None = None
         self._tier = ""
-        self._usage: Usage | None = None
+        self._usage: Figures | None = None
         self._status: str | None = None
         self._done = False
         self._ended: float | None = None
         self.injected = self.reading = self.answered = False
         self.release: Callable[[], object] | None = None
         self._started_at, self._began = time.time(), time.perf_counter()
+
+    @property
+    def host(self) -> str:
+        """Where it goes, with the port where one is given."""
+        return self._account.hosts.at(self._url)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self._done
 
     @property
     def has_usage(self) -> bool:
@@ -133,16 +182,22 @@ class Span:
         try:
             if self.operation.events:
                 report = of_event(part)
-            elif self._model is None or _get(part, "usage") is not None:
-                report = of_answer(part, images=self.operation.images)
-            else:
-                report = None
-            if report is not None:
-                self.take(report)
+                if report is not None:
+                    self.take(report)
+                return False
+            fields = fields_of(part)
+            if fields.get("usage") is not None:
+                self.take(of_answer(fields, images=self.operation.images))
+                return self.injected and not fields.get("choices")
+            if self._model is None:
+                self._model = _text(fields.get("model"))
+                self._tier = self._tier or _text(fields.get("service_tier")) or ""
+            if self.injected:
+                _hide_usage(part)
         except Exception:
             # As in saw_answer.
             self.fault()
-        return self.injected and self._is_extra(part)
+        return False
 
     def took_extra(self, event: Any) -> bool:
         """Take in an event of a stream if it is there for its usage alone; whether it was."""
@@ -158,17 +213,6 @@ class Span:
             # What it is instead is for the package to say.
             return False
         return True
-
-    def _is_extra(self, part: Any) -> bool:
-        """Whether a part is there for its usage alone; takes an empty usage out of the others."""
-        try:
-            if _get(part, "usage") is not None:
-                return not _get(part, "choices")
-            _hide_usage(part)
-        except Exception:
-            # As in saw_answer.
-            self.fault()
-        return False
 
     def take(self, report: Report) -> None:
         """Keep what an answer says of itself."""
@@ -200,49 +244,58 @@ class Span:
         if self._done:
             return
         self._done = True
+        if self._ended is None:
+            self._ended = time.perf_counter()
+        if status != "success" or self._status is None:
+            self._status = status
         try:
-            if self.release is not None:
-                self.release()
-            self._tracker.openai_call(self._call(status))
+            release, self.release = self.release, None
+            if release is not None:
+                release()
+            request, self._request = self._request, None
+            self._place = self._tracker.place(request)
+            self._tracker.openai_ended(self._status, self.call)
         except Exception:
             # Nothing of ours may reach the caller, nor the garbage collector.
             self.fault()
 
-    def _call(self, status: str) -> Call:
-        seconds = (self._ended or time.perf_counter()) - self._began
-        if self._status is not None and status == "success":
-            status = self._status
-        cost = self._cost()
-        billed = self._usage is not None or (self.answered and status in _BILLED)
+    def call(self) -> Call:
+        """What is counted, once it has ended; this takes longer than all the rest."""
+        status, ended = str(self._status), self._ended or self._began
+        asked = _text(self._asked_model)
+        tier = self._tier or _text(self._asked_tier) or ""
+        usage = None if self._usage is None else counted(self._usage)
+        cost = self._cost(usage, asked, tier)
+        billed = usage is not None or (self.answered and status in _BILLED)
         return Call(
-            model=self._label(status),
+            model=self._label(status, asked),
             status=status,
-            seconds=seconds,
-            usage=self._usage,
+            seconds=ended - self._began,
+            usage=usage,
             cost=cost,
             priced=cost is not None or not billed,
-            endpoint=self._tracker.place(self._request),
+            endpoint=self._place,
             feature=self._feature,
-            tier=self._tier or self._asked_tier,
+            tier=tier,
             started_at=self._started_at,
         )
 
-    def _cost(self) -> Decimal | None:
-        if self._usage is None:
+    def _cost(self, usage: Usage | None, asked: str | None, tier: str) -> Decimal | None:
+        if usage is None:
             return Decimal(0) if self.operation.free and self.answered else None
         return self._account.prices.cost(
-            (self._model, self._asked_model),
-            self._usage,
-            tier=self._tier or self._asked_tier,
+            (self._model, asked),
+            usage,
+            tier=tier,
             host=self.host,
             at=self._started_at,
         )
 
-    def _label(self, status: str) -> str:
+    def _label(self, status: str, asked: str | None) -> str:
         names = self._account.names
         if self._model is not None or status == "success":
-            return names.answered(self._asked_model, self._model)
-        return names.failed(self._asked_model)
+            return names.answered(asked, self._model)
+        return names.failed(asked)
 
 
 def word_for(error: BaseException) -> str:
@@ -264,16 +317,8 @@ def word_for(error: BaseException) -> str:
     return "bad_request"
 
 
-def _asked(body: object) -> tuple[str | None, str]:
-    """The model and the tier that a call asks for."""
-    if not isinstance(body, dict):
-        return None, ""
-    model, tier = body.get("model"), body.get("service_tier")
-    return model if isinstance(model, str) else None, tier if isinstance(tier, str) else ""
-
-
-def _get(part: Any, name: str) -> Any:
-    return part.get(name) if isinstance(part, dict) else getattr(part, name, None)
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _hide_usage(chunk: Any) -> None:

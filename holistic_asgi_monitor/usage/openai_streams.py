@@ -18,12 +18,22 @@ from holistic_asgi_monitor.usage.openai_span import Span
 __all__ = ("watch_answer",)
 
 
-def watch_answer(answer: Any, span: Span) -> None:
-    """Have `span` end when the answer has been read, which most have been already."""
+def watch_answer(span: Span, answer: Any) -> Any:
+    """The very answer, which `span` ends with, as most have been read already; never raises."""
+    try:
+        _watch(answer, span)
+    except Exception:
+        # The answer is the caller's.
+        span.fault()
+        span.finish()
+    return answer
+
+
+def _watch(answer: Any, span: Span) -> None:
     span.answered = True
     # What an object of openai's lacks takes long to be asked for.
     held = getattr(answer, "__dict__", {})
-    if "_iterator" in held and _is_stream(answer):
+    if "_iterator" in held and "_decoder" in held:
         _watch_stream(answer, span)
         return
     http = answer if "is_stream_consumed" in held else held.get("http_response")
@@ -34,12 +44,6 @@ def watch_answer(answer: Any, span: Span) -> None:
         _read(http, span)
     else:
         _Raw(answer, http, span).watch()
-
-
-def _is_stream(answer: object) -> bool:
-    import openai
-
-    return isinstance(answer, openai.Stream | openai.AsyncStream)
 
 
 def _read(http: Any, span: Span) -> None:
@@ -65,7 +69,9 @@ class _Parts:
         return getattr(self._inner, name)
 
     def __del__(self) -> None:
-        self._span.lost(partial(self._span.finish, "abandoned"))
+        span = self._span
+        if not span.over:
+            span.lost(partial(span.finish, "abandoned"))
 
 
 class _SyncParts(_Parts):
@@ -145,7 +151,7 @@ def _watch_stream(stream: Any, span: Span) -> None:
 
     def closed() -> None:
         # The last part closes the response as well, before the iterator says that it ends.
-        if not span.reading:
+        if not span.reading and not span.over:
             span.lost(partial(span.finish, "success" if span.has_usage else "abandoned"))
 
     unfollow = _follow_close(stream.response, closed)
@@ -216,7 +222,8 @@ class _Raw:
     def _parsed(self, parsed: Any) -> Any:
         span = self._span
         try:
-            if _is_stream(parsed):
+            held = getattr(parsed, "__dict__", {})
+            if "_iterator" in held and "_decoder" in held:
                 # It outlives the response that it comes from.
                 self._release()
                 _watch_stream(parsed, span)

@@ -14,7 +14,7 @@ from holistic_asgi_monitor.usage.openai_call import Call
 
 __all__ = ("Tally",)
 
-MOST_WAITING = 256
+MOST_WAITING = 100
 NANO = 1_000_000_000
 
 Key = tuple[str, str, str, str]
@@ -50,15 +50,17 @@ class Total:
 class Tally:
     """Notes calls, from any thread, and counts them before anybody reads what they are counted in.
 
-    A few hundred wait at most. `fault` is told of what could not be counted.
+    A hundred wait at most; `used` says that there ever was one. `fault` is told of what could not
+    be counted.
     """
 
     def __init__(self, catalogue: Catalogue, fault: Callable[[str], None]) -> None:
         self._catalogue = catalogue
         self._ledger: Ledger | None = None
         self._fault = fault
-        self._waiting: deque[Call] = deque()
+        self._waiting: deque[Callable[[], Call]] = deque()
         self._settling = threading.Lock()
+        self.used = False
         catalogue.gather_by(self.settle)
 
     def keep_in(self, ledger: Ledger) -> None:
@@ -66,8 +68,9 @@ class Tally:
         self._ledger = ledger
         ledger.gather_by(self.settle)
 
-    def note(self, call: Call) -> None:
-        """Note a call that has ended."""
+    def note(self, call: Callable[[], Call]) -> None:
+        """Note a call that has ended; it is asked what it was when it is counted."""
+        self.used = True
         self._waiting.append(call)
         # Never waits: whoever counts now may be this very thread, which the garbage collector
         # has sent into the application's own clearing up.
@@ -93,8 +96,9 @@ class Tally:
 
     def _totals(self) -> dict[Key, Total]:
         totals: dict[Key, Total] = {}
-        for call in self._taken():
+        for asked in self._taken():
             try:
+                call = asked()
                 key = (str(call.model), call.status, call.endpoint, call.feature)
                 total = totals.get(key)
                 if total is None:
@@ -105,7 +109,7 @@ class Tally:
                 self._fault("tracking")
         return totals
 
-    def _taken(self) -> Iterator[Call]:
+    def _taken(self) -> Iterator[Callable[[], Call]]:
         while self._waiting:
             yield self._waiting.popleft()
 

@@ -13,7 +13,7 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from decimal import Decimal
 from types import CodeType
-from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, TypeVar, cast
 
 from holistic_asgi_monitor.metrics.catalogue import Catalogue
 from holistic_asgi_monitor.metrics.series import OTHER
@@ -22,6 +22,9 @@ from holistic_asgi_monitor.model import ConfigurationError
 from holistic_asgi_monitor.usage.activity import Activity
 from holistic_asgi_monitor.usage.openai_call import MOST, OPENAI_OUTCOMES, Call, Usage
 from holistic_asgi_monitor.usage.openai_tally import Tally
+
+if TYPE_CHECKING:
+    from holistic_asgi_monitor.usage.openai_span import Account
 
 __all__ = (
     "OPENAI_OUTCOMES",
@@ -78,8 +81,9 @@ class Tracker:
     """Takes in what the application reports; a wrong argument is never the application's error.
 
     `fault` is told which part of ours failed; `endpoint` says which label a request has. The
-    `tally` counts calls of OpenAI. The `listeners` get each of them, in whatever thread it ended,
-    and `feature_listeners` the name of each feature that is used.
+    `tally` counts calls of OpenAI, with the `account` while they are seen. The `listeners` get the
+    status of each of them, in whatever thread it ended, and `feature_listeners` the name of each
+    feature that is used.
     """
 
     def __init__(
@@ -96,7 +100,8 @@ class Tracker:
         self._beginning = threading.Lock()
         self.fault = fault
         self.tally = Tally(catalogue, fault)
-        self.listeners: list[Callable[[Call], object]] = []
+        self.account: Account | None = None
+        self.listeners: list[Callable[[str], object]] = []
         self.feature_listeners: list[Callable[[str], object]] = []
 
     def track_request(self, method: str, endpoint: str, status: int, duration: float) -> None:
@@ -120,6 +125,7 @@ class Tracker:
         with self._guarded():
             (feature,) = self._catalogue.feature_uses.inc(str(name))
             request = Current.underway()
+            Current.company.named = True
             Current.feature.set((request, feature))
             for listener in self.feature_listeners:
                 listener(feature)
@@ -182,44 +188,31 @@ class Tracker:
         a cost counts as unpriced, never as free.
         """
         with self._guarded():
-            request, feature = self.origin()
+            _, request, feature = Current.origin()
             dollars = _dollars(cost)
-            self.openai_call(
-                Call(
-                    model=str(model),
-                    status=status if status in OPENAI_OUTCOMES else OTHER,
-                    seconds=None,
-                    usage=None if usage is None else _usage(usage),
-                    cost=dollars,
-                    priced=dollars is not None or status != "success",
-                    endpoint=self.place(request),
-                    feature=feature,
-                    tier="",
-                    started_at=time.time(),
-                )
+            call = Call(
+                model=str(model),
+                status=status if status in OPENAI_OUTCOMES else OTHER,
+                seconds=None,
+                usage=None if usage is None else _usage(usage),
+                cost=dollars,
+                priced=dollars is not None or status != "success",
+                endpoint=self.place(request),
+                feature=feature,
+                tier="",
+                started_at=time.time(),
             )
+            self.openai_ended(call.status, lambda: call)
 
-    def openai_call(self, call: Call) -> None:
-        """Have one OpenAI call that has ended counted, and tell the listeners."""
+    def openai_ended(self, status: str, call: Callable[[], Call]) -> None:
+        """Tell the listeners that an OpenAI call has ended, and have `call` counted before long."""
         self.tally.note(call)
         for listener in self.listeners:
             try:
-                listener(call)
+                listener(status)
             except Exception:
                 # What one of them does wrong is neither the caller's nor the others' affair.
                 self.fault("tracking")
-
-    def origin(self) -> tuple[Underway | None, str]:
-        """Where in the application this is called: in which request, and in which feature.
-
-        That is the one named last in this task or thread, else in another one of the request, as
-        a dependency or the endpoint itself is where Starlette calls it in a thread.
-        """
-        request, named = Current.underway(), Current.feature.get()
-        if named is not None and named[0] is request:
-            return request, named[1]
-        visit: Visit | None = getattr(request, "visit", None)
-        return request, "" if visit is None else visit.feature
 
     def place(self, request: Underway | None) -> str:
         """The endpoint of a request, empty where there is none."""
@@ -250,13 +243,16 @@ class Company:
 
     `several` monitors mean that requests must show whose they are; `asked` says that somebody
     wanted to know which request he is in, which until then nobody misses. The first ones are
-    carried in any case, `early` more of them. `noting` says that one of the three is so. While
-    they are `resting`, none of them begins to watch.
+    carried in any case, `early` more of them; `missed` says that some after these were not.
+    `noting` says that there is something to be done for a request, `named` that there ever was a
+    feature. While they are `resting`, none of them begins to watch.
     """
 
     several: bool = False
     asked: bool = False
     early: int = 1000
+    missed: bool = False
+    named: bool = False
     noting: bool = True
     resting: bool = False
 
@@ -307,6 +303,25 @@ class Current:
         return cls._latest() if request is None else request.paths.tracker
 
     @classmethod
+    def origin(cls) -> tuple[Tracker | None, Underway | None, str]:
+        """The tracker to act on, and where this is called: in which request and which feature.
+
+        That is the one named last in this task or thread, else in another one of the request, as
+        a dependency or the endpoint itself is where Starlette calls it in a thread.
+        """
+        request, company = cls.request.get(), cls.company
+        if not company.asked or (request is None and company.missed):
+            request = cls.underway()
+        tracker = cls._latest() if request is None else request.paths.tracker
+        if not company.named:
+            return tracker, request, ""
+        named = cls.feature.get()
+        if named is not None and named[0] is request:
+            return tracker, request, named[1]
+        visit: Visit | None = getattr(request, "visit", None)
+        return tracker, request, "" if visit is None else visit.feature
+
+    @classmethod
     def underway(cls) -> Underway | None:
         """The request that is being served here, in this task or thread, or one it came from.
 
@@ -316,12 +331,17 @@ class Current:
         request = cls.request.get()
         if not cls.company.asked:
             cls.carry()
-        return cls._on_the_stack() if request is None else request
+        if request is None and cls.company.missed:
+            return cls._on_the_stack()
+        return request
 
     @classmethod
     def carry(cls) -> None:
         """Have requests carry themselves along from now on."""
-        cls.company.asked = cls.company.noting = True
+        company = cls.company
+        if not company.asked:
+            company.missed = not company.early
+        company.asked = company.noting = True
 
     @classmethod
     def leave(cls, token: Token[Underway | None]) -> None:

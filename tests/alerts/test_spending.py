@@ -42,10 +42,15 @@ class Process:
     def __init__(self, fleet: Fleet, **settings: Any) -> None:
         self.member: Member = fleet.member(**settings)
         self.queries: list[Query] = []
+        self.used = False
         zone = zone_of(self.member.settings.timezone)
         self.spending = Spending(self._read, lambda: self.member.recorder.now, zone)
         self.watch = SpendWatch(
-            self.member.settings, self.spending, self.member.recorder, self.member.bulletins
+            self.member.settings,
+            self.spending,
+            self.member.recorder,
+            self.member.bulletins,
+            used=lambda: self.used,
         )
 
     async def _read(self, query: Query) -> Answer:
@@ -62,7 +67,7 @@ class Process:
             endpoint=endpoint,
             feature="search",
         )
-        self.watch.note(object())
+        self.used = True
 
     async def flush(self) -> None:
         """Write what was spent, as it happens once a minute."""
@@ -254,7 +259,7 @@ async def test_a_day_is_said_where_no_hour_is() -> None:
         rows = [Row(series, midnight + hour * HOUR, pack(value)) for hour in range(22)]
         await fleet.store.write(Batch("today", 1, "web-0", tuple(rows)))
         process = Process(fleet, timezone="Europe/Berlin")
-        process.watch.note(object())
+        process.used = True
         await look(fleet, process, minutes=2)
 
     day = only(fleet)

@@ -21,7 +21,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from holistic_asgi_monitor import Monitor, Settings
 from holistic_asgi_monitor.usage.openai_call import Call
 from holistic_asgi_monitor.usage.openai_span import Lost
-from holistic_asgi_monitor.usage.tracking import Current
+from holistic_asgi_monitor.usage.tracking import Current, Tracker
 from tests.servers.openai_stub import (
     CLOSE,
     CUT,
@@ -305,6 +305,19 @@ async def nothing(scope: Any, receive: Any, send: Any) -> None:
     """An app that is never called."""
 
 
+def listen(tracker: Tracker) -> list[Call]:
+    """The calls that have ended, from now on."""
+    calls: list[Call] = []
+    ended = tracker.openai_ended
+
+    def heard(status: str, call: Callable[[], Call]) -> None:
+        calls.append(call())
+        ended(status, call)
+
+    tracker.openai_ended = heard  # type: ignore[method-assign]
+    return calls
+
+
 @contextmanager
 def tracked(**settings: Any) -> Iterator[list[Call]]:
     """Have calls tracked by a monitor, and give those that were."""
@@ -313,8 +326,7 @@ def tracked(**settings: Any) -> Iterator[list[Call]]:
     )
     tracker, tracking = monitor._parts.tracker, monitor._parts.business.openai
     assert tracking is not None
-    calls: list[Call] = []
-    tracker.listeners.append(calls.append)
+    calls = listen(tracker)
     Current.started(tracker)
     try:
         yield calls

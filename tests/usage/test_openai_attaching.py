@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from openai import _base_client
 import holistic_asgi_monitor
 from holistic_asgi_monitor import Monitor, Settings, checks
 from holistic_asgi_monitor.usage import openai as hook
-from holistic_asgi_monitor.usage.openai import Hook
+from holistic_asgi_monitor.usage.openai import Hook, base_of
+from holistic_asgi_monitor.usage.openai_span import Hosts
 from holistic_asgi_monitor.usage.tracking import Current
 from tests.apps.openai_scenarios import KEY, chat, client_of, nothing, tracked
 from tests.servers.openai_stub import OK, OpenAIStub
@@ -387,15 +389,15 @@ def breaks(*_: Any, **__: Any) -> Any:
 @pytest.mark.parametrize(
     ("where", "counted"),
     [
-        ("holistic_asgi_monitor.usage.openai_span._asked", 0),
+        ("holistic_asgi_monitor.usage.openai_span.Span.__init__", 0),
         ("holistic_asgi_monitor.usage.openai.Hook.span", 0),
         ("holistic_asgi_monitor.usage.openai._changed", 0),
         ("holistic_asgi_monitor.usage.openai_span.of_answer", 2),
-        ("holistic_asgi_monitor.usage.openai_span.Span._call", 0),
+        ("holistic_asgi_monitor.usage.openai_span.Span.call", 0),
         ("holistic_asgi_monitor.usage.prices.Prices.cost", 0),
         ("holistic_asgi_monitor.usage.openai_tally.Tally._count", 0),
         ("holistic_asgi_monitor.usage.tracking.Tracker.place", 0),
-        ("holistic_asgi_monitor.usage.tracking.Tracker.origin", 0),
+        ("holistic_asgi_monitor.usage.tracking.Current.origin", 0),
     ],
 )
 def test_whatever_of_ours_fails_the_call_is_as_it_was(
@@ -443,10 +445,10 @@ def test_a_client_that_moves_is_asked_each_time_where_it_leads() -> None:
             return type(self._base_url)(places[0])
 
     with openai.DefaultHttpxClient(verify=False) as http:
-        client = Moving(api_key=KEY, http_client=http)
-        assert Hook._host(client) == "a.example"
+        client, hosts = Moving(api_key=KEY, http_client=http), Hosts()
+        assert hosts.at(base_of(client)) == "a.example"
         places.pop(0)
-        assert Hook._host(client) == "b.example:81"
+        assert hosts.at(base_of(client)) == "b.example:81"
 
 
 def test_a_failing_exception_stays_the_callers(
@@ -471,6 +473,35 @@ def test_a_listener_that_fails_keeps_the_call_from_nobody(stub: OpenAIStub) -> N
 
     assert calls_of(monitor) == len(seen) == 1
     assert monitor._parts.catalogue.faults.values == {("tracking",): 1}
+
+
+def test_what_its_caller_makes_of_an_answer_is_not_counted(stub: OpenAIStub) -> None:
+    """Agents add up the usage of their steps in the first one of them."""
+    monitor = watched()
+    Current.started(monitor._parts.tracker)
+    with client_of(stub) as client:
+        answer = chat()(client)
+    answer.usage.prompt_tokens += 5000
+    answer.usage.prompt_tokens_details.cached_tokens = 0
+    monitor._parts.catalogue.gather()
+
+    assert monitor._parts.catalogue.openai_cost.values == {("gpt-4o-2024-08-06",): 0.00725}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_waits_to_be_counted_keeps_no_answer(stub: OpenAIStub, stream: bool) -> None:
+    monitor = watched()
+    Current.started(monitor._parts.tracker)
+    with client_of(stub) as client:
+        answer = chat(**({"stream": True} if stream else {}))(client)
+        for _ in answer:
+            pass
+    gone = weakref.ref(answer)
+    del answer
+    gc.collect()
+
+    assert gone() is None
+    assert calls_of(monitor) == 1
 
 
 def test_many_threads_lose_no_call(stub: OpenAIStub) -> None:

@@ -9,7 +9,6 @@ import openai
 import pytest
 
 from holistic_asgi_monitor import Monitor, Settings, Status, checks, notifiers
-from holistic_asgi_monitor.usage.openai_call import Call
 from holistic_asgi_monitor.usage.openai_news import News
 from holistic_asgi_monitor.usage.tracking import Current
 from tests.apps.openai_scenarios import KEY, again, async_client_of, chat, client_of, nothing
@@ -82,28 +81,13 @@ async def test_rate_limits_and_successes_are_told_and_wake_nobody(
     assert rang == []
 
 
-def ended(word: str) -> Call:
-    return Call(
-        model="m",
-        status=word,
-        seconds=1.0,
-        usage=None,
-        cost=None,
-        priced=True,
-        endpoint="",
-        feature="",
-        tier="",
-        started_at=0.0,
-    )
-
-
 async def test_it_rings_once_in_a_while(check: checks.OpenAI) -> None:
     now, rang = [100.0], []
     news = News([check], lambda: rang.append(now[0]), pause=5, clock=lambda: now[0])
     news.settle()
     for moment in (100.0, 101.0, 104.9, 105.0, 109.9, 200.0):
         now[0] = moment
-        news(ended("quota_exceeded"))
+        news("quota_exceeded")
         await anyio.sleep(0.02)
 
     assert rang == [100.0, 105.0, 200.0]
@@ -113,7 +97,7 @@ async def test_without_a_check_nobody_is_woken() -> None:
     rang: list[int] = []
     news = News([], lambda: rang.append(1), pause=5)
     news.settle()
-    news(ended("auth_error"))
+    news("auth_error")
     await anyio.sleep(0.02)
 
     assert rang == []
@@ -123,14 +107,14 @@ async def test_without_a_check_nobody_is_woken() -> None:
 def test_an_event_loop_that_has_ended_is_no_trouble(check: checks.OpenAI, backend: str) -> None:
     rang: list[int] = []
     news = News([check], lambda: rang.append(1), pause=0)
-    news(ended("auth_error"))
+    news("auth_error")
 
     async def settle() -> None:
         news.settle()
 
     anyio.run(settle, backend=backend)
-    news(ended("auth_error"))
-    thread = threading.Thread(target=news, args=[ended("auth_error")])
+    news("auth_error")
+    thread = threading.Thread(target=news, args=["auth_error"])
     thread.start()
     thread.join()
 

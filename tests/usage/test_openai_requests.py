@@ -1,6 +1,7 @@
 """A call is told which request made it: its monitor, its endpoint, its feature."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextvars import copy_context
@@ -23,10 +24,11 @@ import holistic_asgi_monitor as package
 from holistic_asgi_monitor import Monitor, Settings
 from holistic_asgi_monitor.usage.openai import Hook
 from holistic_asgi_monitor.usage.openai_call import Call
-from holistic_asgi_monitor.usage.openai_span import Lost
+from holistic_asgi_monitor.usage.openai_span import Lost, Span
 from holistic_asgi_monitor.usage.spending import spent
 from holistic_asgi_monitor.usage.tracking import Current
-from tests.apps.openai_scenarios import async_client_of, chat, client_of
+from holistic_asgi_monitor.web.requests import Exchange as Served
+from tests.apps.openai_scenarios import async_client_of, chat, client_of, listen
 from tests.servers.openai_stub import OK, OpenAIStub
 from tests.web.exchanges import Exchange, get, http_scope
 
@@ -58,16 +60,20 @@ async def client(server: OpenAIStub) -> AsyncIterator[openai.AsyncOpenAI]:
 def _company(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody has asked yet whose request he is in."""
     company = Current.company
-    for flag, value in {"several": False, "asked": False, "early": 2, "noting": True}.items():
+    for flag, value in {
+        "several": False,
+        "asked": False,
+        "early": 2,
+        "missed": False,
+        "noting": True,
+    }.items():
         monkeypatch.setattr(company, flag, value)
 
 
 def watched(app: Any, *, track: bool = True, **options: Any) -> tuple[Monitor, list[Call]]:
     settings = Settings(service="test", history_url="off", track_openai=track)
     monitor = Monitor(app, settings=settings, checks=[], **options)
-    calls: list[Call] = []
-    monitor._parts.tracker.listeners.append(calls.append)
-    return monitor, calls
+    return monitor, listen(monitor._parts.tracker)
 
 
 def places(calls: list[Call]) -> list[tuple[str, str]]:
@@ -264,6 +270,17 @@ async def test_calls_that_the_app_reports_itself_are_placed_alike() -> None:
     (call,) = calls
     assert (call.model, str(call.cost), call.seconds) == ("claude", "0.25", None)
     assert places(calls) == [("/ask/{item_id}", "")]
+
+
+async def test_a_call_that_waits_to_be_counted_keeps_no_request(shop: Starlette) -> None:
+    monitor, calls = watched(shop)
+    await get(monitor, "/direct/5")
+    waiting: Any = monitor._parts.tracker.tally._waiting[0]
+    held = {type(each) for each in gc.get_referents(waiting.__self__)}
+
+    assert places(calls) == [("/direct/{item_id}", "")]
+    assert isinstance(waiting.__self__, Span)
+    assert held.isdisjoint({Served, dict})
 
 
 async def test_the_name_that_the_user_gives_a_route_is_its_endpoint(shop: Starlette) -> None:

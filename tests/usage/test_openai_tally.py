@@ -2,7 +2,9 @@
 
 import gc
 import threading
+from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -40,6 +42,10 @@ def a_call(**fields: Any) -> Call:
     return Call(**{**usual, **fields})
 
 
+def ended(**fields: Any) -> Callable[[], Call]:
+    return partial(a_call, **fields)
+
+
 class Books:
     """Everything that calls are counted in."""
 
@@ -54,9 +60,9 @@ class Books:
 
 def test_a_call_is_in_every_family_and_in_the_ledger() -> None:
     books = Books()
-    books.tally.note(a_call())
-    books.tally.note(a_call(status="timeout", usage=None, cost=None, seconds=None))
-    books.tally.note(a_call(usage=None, cost=None, priced=False))
+    books.tally.note(ended())
+    books.tally.note(ended(status="timeout", usage=None, cost=None, seconds=None))
+    books.tally.note(ended(usage=None, cost=None, priced=False))
     sums, _ = books.ledger.take()
     found = sums[Series(Kind.SPEND, ("gpt", "/chat", "search"))]
 
@@ -92,7 +98,7 @@ def test_a_call_is_in_every_family_and_in_the_ledger() -> None:
 )
 def test_who_reads_has_all_counted_before(read: Any) -> None:
     books = Books()
-    books.tally.note(a_call())
+    books.tally.note(ended())
     assert books.catalogue.openai_calls.values == {}
 
     read(books)
@@ -102,7 +108,7 @@ def test_who_reads_has_all_counted_before(read: Any) -> None:
 def test_a_registry_that_is_collected_has_them() -> None:
     books, registry = Books(), CollectorRegistry()
     Collector.shared(registry, books.catalogue)
-    books.tally.note(a_call())
+    books.tally.note(ended())
 
     labels = {"model": "gpt", "status": "success"}
     assert registry.get_sample_value("x_openai_calls_total", labels) == 1
@@ -111,10 +117,10 @@ def test_a_registry_that_is_collected_has_them() -> None:
 def test_a_few_hundred_wait_at_most() -> None:
     books = Books()
     for _ in range(MOST_WAITING - 1):
-        books.tally.note(a_call())
+        books.tally.note(ended())
     assert books.catalogue.openai_calls.values == {}
 
-    books.tally.note(a_call())
+    books.tally.note(ended())
     assert books.catalogue.openai_calls.values == {("gpt", "success"): MOST_WAITING}
 
 
@@ -124,14 +130,14 @@ def test_who_notes_a_call_never_waits_for_who_counts() -> None:
 
     def note() -> None:
         for _ in range(2 * MOST_WAITING):
-            books.tally.note(a_call())
+            books.tally.note(ended())
 
     with books.tally._settling:
         thread = threading.Thread(target=note, daemon=True)
         thread.start()
         thread.join(10)
         assert not thread.is_alive()
-    books.tally.note(a_call())
+    books.tally.note(ended())
 
     assert books.catalogue.openai_calls.values == {("gpt", "success"): 2 * MOST_WAITING + 1}
 
@@ -152,9 +158,9 @@ def test_a_number_beyond_all_measure_spoils_no_sum(odd: dict[str, Any]) -> None:
 
 def test_what_cannot_be_counted_keeps_the_others_from_nothing() -> None:
     books = Books()
-    books.tally.note(a_call(status=["odd"]))
-    books.tally.note(a_call(cost=Decimal("NaN"), model="odd"))
-    books.tally.note(a_call())
+    books.tally.note(ended(status=["odd"]))
+    books.tally.note(ended(cost=Decimal("NaN"), model="odd"))
+    books.tally.note(ended())
     books.catalogue.gather()
 
     assert books.catalogue.openai_calls.values[("gpt", "success")] == 1
@@ -164,12 +170,12 @@ def test_what_cannot_be_counted_keeps_the_others_from_nothing() -> None:
 def test_several_tallies_of_one_catalogue_are_asked_until_they_are_gone() -> None:
     books = Books()
     other = Tally(books.catalogue, books.faults.append)
-    other.note(a_call())
-    books.tally.note(a_call())
+    other.note(ended())
+    books.tally.note(ended())
     books.catalogue.gather()
     assert books.catalogue.openai_calls.values == {("gpt", "success"): 2}
 
-    other.note(a_call())
+    other.note(ended())
     del other
     gc.collect()
     books.catalogue.gather()
@@ -180,7 +186,7 @@ def test_several_tallies_of_one_catalogue_are_asked_until_they_are_gone() -> Non
 def test_the_sums_are_those_of_each_call_alone(calls: list[tuple[str, int]]) -> None:
     books = Books()
     for model, nano in calls:
-        books.tally.note(a_call(model=model, cost=Decimal(nano) / NANO))
+        books.tally.note(ended(model=model, cost=Decimal(nano) / NANO))
     sums, _ = books.ledger.take()
 
     for model in "ab":
@@ -199,7 +205,7 @@ def test_threads_that_note_and_read_at_once_lose_and_double_nothing() -> None:
 
     def work() -> None:
         for _ in range(2000):
-            books.tally.note(a_call())
+            books.tally.note(ended())
 
     reader = threading.Thread(target=read)
     workers = [threading.Thread(target=work) for _ in range(4)]
