@@ -1,8 +1,10 @@
 """What tracking adds to a call of OpenAI: `python -m benchmarks.openai_calls`.
 
-Two clients make the same calls in process, over a transport that answers at once; those of one go
-past what tracking has put into their class. Their blocks alternate, and the quickest of each
-counts; the cost of a part of a stream is the difference between a long stream and a short one.
+Clients make the same calls in process, over a transport that answers at once; those of two of them
+go past what tracking has put into their class. They take turns call by call, a hundred times before
+calls of another kind do, and the quickest of each counts; the cost of a part of a stream is the
+difference between a long stream and a short one. What is counted some calls later is timed there,
+and its share of a call is in the number.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import inf, isclose
 from time import perf_counter
@@ -29,6 +32,8 @@ from holistic_asgi_monitor import Monitor, Settings
 from holistic_asgi_monitor.usage.tracking import Current
 
 PARTS = 200
+COUNTED_TOGETHER = 50
+BATCHES = 20
 MICRO = 1e6
 ASK: list[Any] = [{"role": "user", "content": "Say hi."}]
 USAGE = {
@@ -51,10 +56,11 @@ WHOLE = json.dumps(
 
 
 def _streamed(parts: int, *, usage: bool) -> bytes:
-    """A stream of as many parts, and one more that has the usage."""
-    shared = {**SHARED, "object": "chat.completion.chunk", **({"usage": None} if usage else {})}
+    """A stream of as many parts, and one more that has the usage; fields in OpenAI's order."""
+    shared = {**SHARED, "object": "chat.completion.chunk"}
     choice = {"index": 0, "delta": {"content": "hi"}, "logprobs": None, "finish_reason": None}
-    bodies = [{**shared, "choices": [choice]}] * parts
+    none = {"usage": None} if usage else {}
+    bodies = [{**shared, "choices": [choice], **none}] * parts
     bodies += [{**shared, "choices": [], "usage": USAGE}] if usage else []
     events = "".join(f"data: {json.dumps(body)}\n\n" for body in bodies)
     return f"{events}data: [DONE]\n\n".encode()
@@ -79,8 +85,8 @@ def _respond(request: httpx2.Request) -> httpx2.Response:
 class Case:
     """Something that is timed: one call or one stream, in an event loop."""
 
-    name: str
     once: Callable[[], Awaitable[None]]
+    long: bool = False
 
 
 Clients = tuple[openai.OpenAI, openai.AsyncOpenAI]
@@ -115,7 +121,7 @@ def _whole(sync: openai.OpenAI, made: openai.AsyncOpenAI) -> list[Case]:
     async def acall() -> None:
         await made.chat.completions.create(model="gpt-4o", messages=ASK)
 
-    return [Case("a call", call), Case("an async call", acall)]
+    return [Case(call), Case(acall)]
 
 
 def _streams(sync: openai.OpenAI, made: openai.AsyncOpenAI) -> list[Case]:
@@ -132,8 +138,8 @@ def _streams(sync: openai.OpenAI, made: openai.AsyncOpenAI) -> list[Case]:
             pass
 
     return [
-        Case(name, partial(way, parts))
-        for name, way in (("a stream", stream), ("an async stream", astream))
+        Case(partial(way, parts), long=parts > 1)
+        for way in (stream, astream)
         for parts in (1, PARTS + 1)
     ]
 
@@ -142,41 +148,80 @@ async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
     """An app that is never called."""
 
 
-async def _measure(blocks: int, calls: int) -> list[tuple[float, float]]:
-    """Seconds of each case for one call, untracked and tracked."""
+@dataclass
+class Timed:
+    """The quickest times of one case in seconds, with each of the contenders."""
+
+    cases: Sequence[Case]
+    best: list[float] = field(default_factory=lambda: [inf, inf, inf])
+
+    @property
+    def turns(self) -> int:
+        """How often it is run in one round: long streams are long."""
+        return 6 if self.cases[0].long else 100
+
+    async def take_turns(self, dice: random.Random) -> None:
+        """Time one call of each contender, in random order."""
+        order = list(range(len(self.cases)))
+        dice.shuffle(order)
+        for contender in order:
+            start = perf_counter()
+            await self.cases[contender].once()
+            self.best[contender] = min(self.best[contender], perf_counter() - start)
+
+
+async def _measure(rounds: int) -> list[list[float]]:
+    """Seconds of a call of each case: untracked, untracked once more, and tracked."""
     originals = [kind.request for kind in (SyncAPIClient, AsyncAPIClient)]
     settings = Settings(service="benchmark", history_url="off")
     monitor = Monitor(_nothing, settings=settings, checks=[])
     tracker, tracking = monitor._parts.tracker, monitor._parts.business.openai
     assert tracking is not None
     Current.started(tracker)
-    cases = [_cases(_unseen(_clients(), originals)), _cases(_clients())]
+    contenders = [_cases(_unseen(_clients(), originals)) for _ in range(2)] + [_cases(_clients())]
     tracking.begin()
-    every = range(len(cases[0]))
-    best = {(case, tracked): inf for case in every for tracked in (0, 1)}
     gc.freeze()
-    for case in every:
-        for block in range(2 * blocks):
-            tracked = block % 2
-            start = perf_counter()
-            for _ in range(calls):
-                await cases[tracked][case].once()
-            # What is counted later is a cost as well.
-            tracker.tally.settle()
-            best[case, tracked] = min(best[case, tracked], (perf_counter() - start) / calls)
+    times = [Timed(cases) for cases in zip(*contenders, strict=True)]
+    dice, made = random.Random(1), 0
+    # Again and again, since other work on the machine comes and goes by the minute.
+    for _ in range(rounds):
+        for timed in times:
+            for _ in range(timed.turns):
+                await timed.take_turns(dice)
+            made += timed.turns
+    later = await _counting(contenders[-1][0], tracker.tally.settle)
     gc.unfreeze()
     tracking.end()
-    families, made = monitor._parts.catalogue, blocks * calls * len(every)
+    _demand_counted(monitor, made + BATCHES * COUNTED_TOGETHER)
+    for timed in times:
+        timed.best[-1] += later
+    return [timed.best for timed in times]
+
+
+async def _counting(case: Case, settle: Callable[[], object]) -> float:
+    """Seconds that counting takes for a call: some calls later, for many at a time."""
+    best = inf
+    for _ in range(BATCHES):
+        settle()
+        for _ in range(COUNTED_TOGETHER):
+            await case.once()
+        start = perf_counter()
+        settle()
+        best = min(best, (perf_counter() - start) / COUNTED_TOGETHER)
+    return best
+
+
+def _demand_counted(monitor: Monitor, made: int) -> None:
+    families = monitor._parts.catalogue
     counted = dict(families.openai_calls.values)
     cost = sum(families.openai_cost.values.values())
     if counted != {("gpt-4o-2024-08-06", "success"): made} or not isclose(cost, made * 0.00725):
         raise SystemExit(f"not every call was counted and priced: {counted}, {cost} of {made}")
-    return [(best[case, 0], best[case, 1]) for case in every]
 
 
-def _rows(times: Sequence[tuple[float, float]]) -> list[tuple[str, str, str]]:
+def _rows(times: Sequence[Sequence[float]]) -> list[tuple[str, ...]]:
     """The rows; a part of a stream is the difference of long and short, in 200 parts."""
-    (call, acall, short, long, ashort, along) = times
+    call, acall, short, long, ashort, along = times
     parts = [
         tuple((more - less) / PARTS for less, more in zip(*pair, strict=True))
         for pair in ((short, long), (ashort, along))
@@ -190,8 +235,8 @@ def _rows(times: Sequence[tuple[float, float]]) -> list[tuple[str, str, str]]:
         "each further part, async": parts[1],
     }
     return [
-        (name, f"{untracked * MICRO:.1f}", f"{(tracked - untracked) * MICRO:+.1f}")
-        for name, (untracked, tracked) in named.items()
+        (name, f"{bare * MICRO:.1f}", *(f"{(each - bare) * MICRO:+.1f}" for each in others))
+        for name, (bare, *others) in named.items()
     ]
 
 
@@ -199,12 +244,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run, and print or publish the table."""
     forget_settings()
     parser = new_parser("benchmarks.openai_calls", __doc__)
-    parser.add_argument("--blocks", type=positive, default=80)
-    parser.add_argument("--calls", type=positive, default=10)
+    parser.add_argument("--rounds", type=positive, default=25)
     options = parser.parse_args(argv)
-    rows = _rows(asyncio.run(_measure(options.blocks, options.calls)))
-    measured = f"the quickest of {options.blocks} blocks of {options.calls} calls"
-    head = ("µs", "untracked", "tracking adds")
+    rows = _rows(asyncio.run(_measure(options.rounds)))
+    measured = f"the quickest of {100 * options.rounds} calls of each kind"
+    head = ("µs", "untracked", "once more (the noise)", "tracking adds")
     text = f"{conditions(('openai', 'genai-prices'), measured)}\n\n{markdown(head, rows)}"
     publish("openai", text, options.write)
 

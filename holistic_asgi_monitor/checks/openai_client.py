@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies
 
@@ -22,43 +19,12 @@ from holistic_asgi_monitor.redaction import passwords
 if TYPE_CHECKING:
     import openai
 
-__all__ = ("AsyncLine", "Line", "OwnLine", "Probing", "SyncLine", "lent", "own")
+__all__ = ("AsyncLine", "Line", "OwnLine", "SyncLine", "lent", "own")
 
 OWN_URL = "https://api.openai.com/v1"
 _KEY = re.compile(r"[!-~]+")
 # With one of these in the key, the transport logs the whole header that it refuses to send.
 _BREAK = re.compile(r"[\r\n\0]")
-
-
-class Probing:
-    """Tells the check's own calls from the app's: `now()` holds inside them, in any thread."""
-
-    _flag: ClassVar[ContextVar[bool]] = ContextVar("holistic_asgi_monitor_openai", default=False)
-    _underway: ClassVar[int] = 0
-    _counting: ClassVar[threading.Lock] = threading.Lock()
-
-    @classmethod
-    def now(cls) -> bool:
-        """Whether the call of `openai` being made here is the check's own."""
-        # Every call of the app asks, and hardly ever is one of the check's underway.
-        return cls._underway > 0 and cls._flag.get()
-
-    @classmethod
-    @contextmanager
-    def on(cls) -> Iterator[None]:
-        """Mark the calls made inside as the check's own."""
-        before = cls._flag.set(True)
-        cls._count(1)
-        try:
-            yield
-        finally:
-            cls._count(-1)
-            cls._flag.reset(before)
-
-    @classmethod
-    def _count(cls, more: int) -> None:
-        with cls._counting:
-            cls._underway += more
 
 
 class Line(Protocol):
@@ -167,8 +133,7 @@ class SyncLine:
 
     def _ask(self) -> bytes:
         client = self._client.with_options(timeout=self._seconds, max_retries=0)
-        with Probing.on():
-            return client.models.with_raw_response.list().content
+        return client.models.with_raw_response.list().content
 
 
 def own(key: str | None, url: str | None, *, name: str) -> OwnLine | None:
@@ -208,8 +173,7 @@ def place(url: SplitResult) -> str:
 
 async def _models(client: openai.AsyncOpenAI, seconds: float) -> bytes:
     probe = client.with_options(timeout=seconds, max_retries=0)
-    with Probing.on():
-        answer = await probe.models.with_raw_response.list()
+    answer = await probe.models.with_raw_response.list()
     return answer.content
 
 

@@ -18,7 +18,6 @@ from copy import copy
 from functools import lru_cache, wraps
 from typing import Any, ClassVar
 
-from holistic_asgi_monitor.checks.openai_client import Probing
 from holistic_asgi_monitor.failures import described
 from holistic_asgi_monitor.usage.openai_arrival import Arrival
 from holistic_asgi_monitor.usage.openai_names import Names
@@ -119,26 +118,6 @@ class Hook:
     def serves(cls, tracker: Tracker) -> bool:
         """Whether calls are seen, and told to `tracker`."""
         return cls._attached and tracker in cls._members
-
-    @classmethod
-    def span(cls, client: Any, options: Any) -> Span | None:
-        """A new span, where this is a call to count."""
-        operation = operation_at(str(options.url))
-        if operation is None or options.method.lower() != "post" or Probing.now():
-            return None
-        Lost.settle()
-        tracker, request, feature = Current.origin()
-        if tracker is None or tracker.account is None:
-            return None
-        return Span(
-            tracker,
-            tracker.account,
-            operation,
-            url=base_of(client),
-            body=options.json_data,
-            request=request,
-            feature=feature,
-        )
 
     @classmethod
     def _attach(cls) -> None:
@@ -311,10 +290,25 @@ def _begun(
     """A span, where the call is to be counted, and the arguments to go on with; never raises."""
     try:
         options = kwargs["options"] if "options" in kwargs else args[1]
-        span = Hook.span(client, options)
-        if span is None:
-            return span, args, kwargs
-        span.injected = bool(kwargs.get("stream")) and _lacks_usage(client, options, span)
+        operation = operation_at(str(options.url))
+        # The check's own calls are none of these either.
+        if operation is None or options.method.lower() != "post":
+            return None, args, kwargs
+        Lost.settle()
+        tracker, request, feature = Current.origin()
+        if tracker is None or tracker.account is None:
+            return None, args, kwargs
+        span = Span(
+            tracker,
+            tracker.account,
+            operation,
+            url=base_of(client),
+            body=options.json_data,
+            request=request,
+            feature=feature,
+        )
+        if operation.chat and kwargs.get("stream"):
+            span.injected = _lacks_usage(client, options, span)
         if not span.injected and not callable(options.post_parser):
             return span, args, kwargs
         changed = _changed(options, span)
@@ -357,7 +351,7 @@ def _lacks_usage(client: Any, options: Any, span: Span) -> bool:
     Who reads the stream raw would see what comes in addition, so raw ones are left as they are.
     """
     body, more = options.json_data, options.extra_json
-    if not span.operation.chat or not isinstance(body, dict) or body.get("stream") is not True:
+    if not isinstance(body, dict) or body.get("stream") is not True:
         return False
     if "include_usage" in (body.get("stream_options") or {}):
         return False

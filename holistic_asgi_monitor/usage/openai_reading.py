@@ -24,6 +24,7 @@ __all__ = (
 )
 
 LONGEST_BODY = 4_000_000
+_COUNTS = frozenset({int, type(None)})
 ENDINGS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _CODES: Mapping[str, str] = {
     "insufficient_quota": "quota_exceeded",
@@ -95,10 +96,10 @@ def status_of(*codes: object) -> str:
 
 def counted(figures: Figures) -> Usage | None:
     """The tokens, 0 for None; None where one cannot be right."""
-    for number in figures:
-        if number is not None and (type(number) is not int or not 0 <= number <= MOST):
-            return None
-    return Usage(*[number or 0 for number in figures])
+    if not _COUNTS.issuperset(map(type, figures)):
+        return None
+    numbers = [number or 0 for number in figures]
+    return Usage(*numbers) if min(numbers) >= 0 and max(numbers) <= MOST else None
 
 
 def _failure(fields: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from holistic_asgi_monitor.usage.openai_reading import (
     counted,
     fields_of,
     of_answer,
+    of_body,
     of_event,
     status_of,
 )
@@ -34,6 +35,10 @@ _BILLED = frozenset({"success", "abandoned", "cancelled", "connection_error", "t
 
 _HOSTS_LIMIT = 100
 _NO_CHOICES = re.compile(r'"choices"\s*:\s*\[\s*\]')
+_USAGE_ALONE = re.compile(r'\{[^{}\[\]\\]*"choices"\s*:\s*\[\s*\][^{}\[\]\\]*"usage"\s*:\s*\{')
+"""The usual event that is there for its usage alone: before the usage there is nothing nested, and
+no text with a quote in it, so that both keys are the event's own. Others are parsed to find out."""
+_KEPT_LENGTH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,7 @@ class Span:
         "_began",
         "_done",
         "_ended",
+        "_extra",
         "_feature",
         "_model",
         "_place",
@@ -143,6 +149,7 @@ class Span:
         self._model: str | None = None
         self._tier = ""
         self._usage: Figures | None = None
+        self._extra = ""
         self._status: str | None = None
         self._done = False
         self._ended: float | None = None
@@ -163,7 +170,7 @@ class Span:
     @property
     def has_usage(self) -> bool:
         """Whether the tokens are known."""
-        return self._usage is not None
+        return self._usage is not None or self._extra != ""
 
     def fault(self) -> None:
         """Note that something of ours failed."""
@@ -205,8 +212,11 @@ class Span:
             data = event.data
             if _NO_CHOICES.search(data) is None:
                 return False
+            if _USAGE_ALONE.match(data) and '"error"' not in data and len(data) <= _KEPT_LENGTH:
+                self._extra = data
+                return True
             fields = json.loads(data)
-            if fields["choices"] or fields.get("usage") is None or fields.get("error"):
+            if fields["choices"] != [] or fields.get("usage") is None or fields.get("error"):
                 return False
             self.take(of_answer(fields))
         except Exception:
@@ -261,6 +271,8 @@ class Span:
 
     def call(self) -> Call:
         """What is counted, once it has ended; this takes longer than all the rest."""
+        if self._extra:
+            self.take(of_body(self._extra.encode()))
         status, ended = str(self._status), self._ended or self._began
         asked = _text(self._asked_model)
         tier = self._tier or _text(self._asked_tier) or ""

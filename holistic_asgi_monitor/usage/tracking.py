@@ -312,7 +312,10 @@ class Current:
         request, company = cls.request.get(), cls.company
         if not company.asked or (request is None and company.missed):
             request = cls.underway()
-        tracker = cls._latest() if request is None else request.paths.tracker
+        if request is not None:
+            tracker: Tracker | None = request.paths.tracker
+        else:
+            tracker = None if cls._last is None else cls._last()
         if not company.named:
             return tracker, request, ""
         named = cls.feature.get()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NUMBERS = re.compile(r"\| [\w ,]+ \| -?\d+\.\d \| [+-]\d+\.\d \|")
+NUMBERS = re.compile(r"\| [\w ,]+ \| -?\d+\.\d \| [+-]\d+\.\d \| [+-]\d+\.\d \|")
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def test_it_writes_its_table_and_nothing_else(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-W", "error", "-m", "benchmarks.openai_calls"),
-            *("--blocks", "2", "--calls", "2", "--write", str(page)),
+            *("--rounds", "1", "--write", str(page)),
         ],
         cwd=ROOT,
         capture_output=True,
@@ -45,18 +45,19 @@ def test_a_call_that_is_not_counted_ends_it(monkeypatch: pytest.MonkeyPatch) -> 
     from benchmarks import openai_calls
     from holistic_asgi_monitor.usage.tracking import Tracker
 
-    monkeypatch.setattr(Tracker, "openai_call", lambda self, call: None)
+    monkeypatch.setattr(Tracker, "openai_ended", lambda self, status, call: None)
     # openai asks for it in a thread of its own, which outlives the run, by a process of its own.
     platform.processor()
-    with pytest.raises(SystemExit, match="not every call was counted and priced: 0"):
-        openai_calls.main(["--blocks", "1", "--calls", "1"])
+    with pytest.raises(SystemExit, match=r"not every call was counted and priced: \{\}"):
+        openai_calls.main(["--rounds", "1"])
 
 
 def test_a_further_part_is_the_difference_of_long_and_short() -> None:
     from benchmarks.openai_calls import PARTS, _rows
 
-    short, long = (1e-3, 2e-3), (1e-3 + PARTS * 5e-6, 2e-3 + PARTS * 7e-6)
+    short = (1e-3, 1e-3, 2e-3)
+    long = (1e-3 + PARTS * 5e-6, 1e-3 + PARTS * 4e-6, 2e-3 + PARTS * 7e-6)
     rows = _rows([short, short, short, long, short, long])
 
-    assert rows[0] == ("a call", "1000.0", "+1000.0")
-    assert rows[4] == ("each further part", "5.0", "+2.0")
+    assert rows[0] == ("a call", "1000.0", "+0.0", "+1000.0")
+    assert rows[4] == ("each further part", "5.0", "-1.0", "+2.0")

@@ -19,7 +19,6 @@ import pytest
 from holistic_asgi_monitor.checks.answers import UnwellError
 from holistic_asgi_monitor.checks.names import Resolver
 from holistic_asgi_monitor.checks.openai import OpenAI
-from holistic_asgi_monitor.checks.openai_client import Probing
 from holistic_asgi_monitor.checks.runner import Runner
 from holistic_asgi_monitor.model import (
     Check,
@@ -713,28 +712,6 @@ def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.Monke
         MissingExtraError, match=r"checks\.OpenAI .*holistic-asgi-monitor\[openai\]"
     ):
         OpenAI()
-
-
-@pytest.mark.parametrize("kind", ["async", "sync"])
-async def test_its_own_calls_can_be_told_from_the_app_s(
-    stub: OpenAIStub, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    seen: list[bool] = []
-    owner = openai.AsyncOpenAI if kind == "async" else openai.OpenAI
-    original: Any = owner.request
-
-    def request(client: Any, *arguments: Any, **options: Any) -> Any:
-        seen.append(Probing.now())
-        return original(client, *arguments, **options)
-
-    monkeypatch.setattr(owner, "request", request)
-    async with checking(kind, stub.url) as check:
-        await check()
-        client = client_of(check)
-        await client.models.list() if kind == "async" else client.models.list()
-
-    assert seen == [True, False]
-    assert not Probing.now()
 
 
 async def test_a_quota_that_real_calls_found_used_up_is_critical_though_the_models_are_listed(

@@ -390,7 +390,7 @@ def breaks(*_: Any, **__: Any) -> Any:
     ("where", "counted"),
     [
         ("holistic_asgi_monitor.usage.openai_span.Span.__init__", 0),
-        ("holistic_asgi_monitor.usage.openai.Hook.span", 0),
+        ("holistic_asgi_monitor.usage.openai.base_of", 0),
         ("holistic_asgi_monitor.usage.openai._changed", 0),
         ("holistic_asgi_monitor.usage.openai_span.of_answer", 2),
         ("holistic_asgi_monitor.usage.openai_span.Span.call", 0),

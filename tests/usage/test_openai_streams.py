@@ -6,17 +6,23 @@ import json
 import pickle
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import openai
 import pydantic
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
 from holistic_asgi_monitor import Monitor, Settings
 from holistic_asgi_monitor.usage.openai_call import Call, Usage
-from holistic_asgi_monitor.usage.openai_span import Lost, Span
+from holistic_asgi_monitor.usage.openai_names import Names
+from holistic_asgi_monitor.usage.openai_operations import operation_at
+from holistic_asgi_monitor.usage.openai_span import Account, Hosts, Lost, Span
+from holistic_asgi_monitor.usage.prices import Prices
 from holistic_asgi_monitor.usage.tracking import Current
 from tests.apps.openai_scenarios import (
     ASK,
@@ -147,7 +153,57 @@ PASSING = {
     "usage beside a choice": spoken("hi", usage=USED),
     "a text that looks like it": spoken('"choices": [], "usage": {"prompt_tokens": 3}', usage=None),
     "an object without any": spoken("hi", more={"choices": []}, usage=USED),
+    "an object within": event(more={"choices": [], "usage": USED}, choices=[]),
+    "a usage of something else": event(choices=[], filter={"usage": USED}, usage=None),
 }
+EXTRA = {
+    "as OpenAI writes it": event(choices=[], usage=USED),
+    "after the usage": event(usage=USED, choices=[]),
+    "after something nested": event(filter={"of": ["it"]}, choices=[], usage=USED),
+    "between the two": event(choices=[], filter=[{}], usage=USED),
+    "after a text with quotes": event(system_fingerprint='"choices"', choices=[], usage=USED),
+    "with very much": event(system_fingerprint="x" * 5000, choices=[], usage=USED),
+    "without an error": event(choices=[], usage=USED, error=None),
+}
+
+
+@pytest.mark.parametrize("part", EXTRA.values(), ids=EXTRA.keys())
+def test_what_only_we_asked_for_reaches_nobody_in_whatever_order_it_is_written(
+    stub: OpenAIStub, client: openai.OpenAI, calls: list[Call], part: bytes
+) -> None:
+    parts = [spoken("a"), part, b"data: [DONE]\n\n"]
+    stub.answer(Answer(parts=parts, content_type="text/event-stream"))
+
+    assert len(list(chat(stream=True)(client))) == 1
+    assert endings(calls) == WHOLE
+    assert calls[0].usage == Usage(3, 2)
+
+
+names = st.sampled_from(["choices", "usage", "error", "id", '"choices": []', "more"])
+values: st.SearchStrategy[Any] = st.recursive(
+    st.sampled_from([None, 0, "", '"choices": [], "usage": {', "\\", [], {}]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(names, values, max_size=5) | values)
+def test_an_event_is_left_out_only_where_it_has_a_usage_and_no_choices(body: Any) -> None:
+    left_out = a_span().took_extra(SimpleNamespace(data=json.dumps(body)))
+
+    assert not left_out or (
+        body["choices"] == [] and body["usage"] is not None and not body.get("error")
+    )
+
+
+def a_span() -> Span:
+    """A span of a stream that nobody counts."""
+    chatting = operation_at("/chat/completions")
+    assert chatting is not None
+    settings = Settings(service="calls", history_url="off", track_openai=False)
+    tracker = Monitor(nothing, settings=settings, checks=[])._parts.tracker
+    account = Account(Prices(), Names(lambda _: False), Hosts())
+    return Span(tracker, account, chatting, url="", body={}, request=None, feature="")
 
 
 @pytest.mark.parametrize("part", PASSING.values(), ids=PASSING.keys())
