@@ -32,8 +32,10 @@ from holistic_asgi_monitor import Monitor, Settings
 from holistic_asgi_monitor.usage.tracking import Current
 
 PARTS = 200
-COUNTED_TOGETHER = 50
-BATCHES = 20
+SHORT_TURNS = 100
+LONG_TURNS = 6
+COUNTED_TOGETHER = 10
+BATCHES = 50
 MICRO = 1e6
 ASK: list[Any] = [{"role": "user", "content": "Say hi."}]
 USAGE = {
@@ -158,7 +160,7 @@ class Timed:
     @property
     def turns(self) -> int:
         """How often it is run in one round: long streams are long."""
-        return 6 if self.cases[0].long else 100
+        return LONG_TURNS if self.cases[0].long else SHORT_TURNS
 
     async def take_turns(self, dice: random.Random) -> None:
         """Time one call of each contender, in random order."""
@@ -189,11 +191,13 @@ async def _measure(rounds: int) -> list[list[float]]:
             for _ in range(timed.turns):
                 await timed.take_turns(dice)
             made += timed.turns
-    later = await _counting(contenders[-1][0], tracker.tally.settle)
+    call, stream = [
+        await _counting(timed.cases[-1], tracker.tally.settle) for timed in (times[0], times[2])
+    ]
     gc.unfreeze()
     tracking.end()
-    _demand_counted(monitor, made + BATCHES * COUNTED_TOGETHER)
-    for timed in times:
+    _demand_counted(monitor, made + 2 * BATCHES * COUNTED_TOGETHER)
+    for timed, later in zip(times, (call, call, *[stream] * 4), strict=True):
         timed.best[-1] += later
     return [timed.best for timed in times]
 
@@ -247,7 +251,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=positive, default=25)
     options = parser.parse_args(argv)
     rows = _rows(asyncio.run(_measure(options.rounds)))
-    measured = f"the quickest of {100 * options.rounds} calls of each kind"
+    calls, long = SHORT_TURNS * options.rounds, LONG_TURNS * options.rounds
+    measured = f"the quickest of {calls} calls of each kind, of {long} long streams"
     head = ("µs", "untracked", "once more (the noise)", "tracking adds")
     text = f"{conditions(('openai', 'genai-prices'), measured)}\n\n{markdown(head, rows)}"
     publish("openai", text, options.write)

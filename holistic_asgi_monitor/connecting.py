@@ -19,6 +19,13 @@ class ConnectingLoop:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
+    def __hash__(self) -> int:
+        return hash(self._loop)
+
+    def __eq__(self, other: object) -> bool:
+        """As the loop itself: tasks are found by their loop."""
+        return other is self or other is self._loop
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
 

@@ -239,7 +239,7 @@ class Parts:
         if user_id is not None:
             refuse_what_gives_no_id(user_id)
             # Where users are asked for, requests carry themselves from the first one on.
-            way.company.asked = way.company.noting = True
+            Current.carry()
         return way
 
     async def run(self) -> None:

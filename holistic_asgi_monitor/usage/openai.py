@@ -63,9 +63,11 @@ class OpenAITracking:
             Hook.join(tracker, self._account)
 
     def settle(self) -> None:
-        """Count the calls whose answers were thrown away; to be called now and then."""
+        """Count the calls that have ended, however; to be called now and then."""
         Lost.settle()
         Hook.look()
+        if (tracker := self._tracker()) is not None:
+            tracker.tally.settle()
 
     def end(self) -> None:
         """See calls no more."""

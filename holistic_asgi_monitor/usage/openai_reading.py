@@ -37,8 +37,8 @@ _CODES: Mapping[str, str] = {
 }
 
 
-Figures = tuple[Any, ...]
-"""The fields of a `Usage` in their order as an answer says them, which may be anything."""
+Figures = tuple[int | None, ...]
+"""The fields of a `Usage` in their order, None for those that an answer does not have."""
 
 
 class Report(NamedTuple):
@@ -94,12 +94,9 @@ def status_of(*codes: object) -> str:
     return words[0] if words else "server_error"
 
 
-def counted(figures: Figures) -> Usage | None:
-    """The tokens, 0 for None; None where one cannot be right."""
-    if not _COUNTS.issuperset(map(type, figures)):
-        return None
-    numbers = [number or 0 for number in figures]
-    return Usage(*numbers) if min(numbers) >= 0 and max(numbers) <= MOST else None
+def counted(figures: Figures) -> Usage:
+    """The tokens as they are counted."""
+    return Usage(*[number or 0 for number in figures])
 
 
 def _failure(fields: Mapping[str, Any]) -> str:
@@ -116,7 +113,7 @@ def fields_of(thing: object) -> Mapping[str, Any]:
 
 
 def _usage(usage: object, *, images: bool) -> Figures | None:
-    """The tokens; None where there are none."""
+    """The tokens; None where there are none, or where the numbers cannot be right."""
     if usage is None:
         return None
     fields = fields_of(usage)
@@ -134,7 +131,7 @@ def _usage(usage: object, *, images: bool) -> Figures | None:
     if made is None:
         made = fields.get("completion_tokens_details")
     within, without = fields_of(read or fields.get("input_token_details")), fields_of(made)
-    return (
+    figures = (
         took,
         gave,
         within.get("cached_tokens"),
@@ -145,3 +142,9 @@ def _usage(usage: object, *, images: bool) -> Figures | None:
         within.get("image_tokens"),
         gave if images and made is None else without.get("image_tokens"),
     )
+    return figures if _COUNTS.issuperset(map(type, figures)) and _possible(figures) else None
+
+
+def _possible(figures: Figures) -> bool:
+    numbers = [number for number in figures if number]
+    return not numbers or (min(numbers) >= 0 and max(numbers) <= MOST)

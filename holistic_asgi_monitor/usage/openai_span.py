@@ -35,7 +35,7 @@ _BILLED = frozenset({"success", "abandoned", "cancelled", "connection_error", "t
 
 _HOSTS_LIMIT = 100
 _NO_CHOICES = re.compile(r'"choices"\s*:\s*\[\s*\]')
-_USAGE_ALONE = re.compile(r'\{[^{}\[\]\\]*"choices"\s*:\s*\[\s*\][^{}\[\]\\]*"usage"\s*:\s*\{')
+_USAGE_ALONE = re.compile(r'\{[^{}\[\]\\]*"choices"\s*:\s*\[\s*\][^{}\[\]\\]*"usage"\s*:\s*\{\s*"')
 """The usual event that is there for its usage alone: before the usage there is nothing nested, and
 no text with a quote in it, so that both keys are the event's own. Others are parsed to find out."""
 _KEPT_LENGTH = 4096
@@ -197,7 +197,8 @@ class Span:
                 self.take(of_answer(fields, images=self.operation.images))
                 return self.injected and not fields.get("choices")
             if self._model is None:
-                self._model = _text(fields.get("model"))
+                # The first part of Azure's has an empty one.
+                self._model = _text(fields.get("model")) or None
                 self._tier = self._tier or _text(fields.get("service_tier")) or ""
             if self.injected:
                 _hide_usage(part)
@@ -212,7 +213,7 @@ class Span:
             data = event.data
             if _NO_CHOICES.search(data) is None:
                 return False
-            if _USAGE_ALONE.match(data) and '"error"' not in data and len(data) <= _KEPT_LENGTH:
+            if self._usage is None and _is_usual(data):
                 self._extra = data
                 return True
             fields = json.loads(data)
@@ -271,7 +272,7 @@ class Span:
 
     def call(self) -> Call:
         """What is counted, once it has ended; this takes longer than all the rest."""
-        if self._extra:
+        if self._extra and self._usage is None:
             self.take(of_body(self._extra.encode()))
         status, ended = str(self._status), self._ended or self._began
         asked = _text(self._asked_model)
@@ -327,6 +328,12 @@ def word_for(error: BaseException) -> str:
         return "timeout" if "TimeoutException" in names else "connection_error"
     # Whatever else is raised, OpenAI was never reached, or its answer did not please.
     return "bad_request"
+
+
+def _is_usual(event: str) -> bool:
+    """Whether an event needs no parsing to tell that it is there for its usage alone."""
+    alone = _USAGE_ALONE.match(event) is not None
+    return alone and '"error"' not in event and len(event) <= _KEPT_LENGTH
 
 
 def _text(value: object) -> str | None:

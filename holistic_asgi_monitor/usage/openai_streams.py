@@ -33,7 +33,7 @@ def _watch(answer: Any, span: Span) -> None:
     span.answered = True
     # What an object of openai's lacks takes long to be asked for.
     held = getattr(answer, "__dict__", {})
-    if "_iterator" in held and "_decoder" in held:
+    if "_iterator" in held and "response" in held:
         _watch_stream(answer, span)
         return
     http = answer if "is_stream_consumed" in held else held.get("http_response")
@@ -223,7 +223,7 @@ class _Raw:
         span = self._span
         try:
             held = getattr(parsed, "__dict__", {})
-            if "_iterator" in held and "_decoder" in held:
+            if "_iterator" in held and "response" in held:
                 # It outlives the response that it comes from.
                 self._release()
                 _watch_stream(parsed, span)

@@ -14,7 +14,7 @@ from holistic_asgi_monitor.usage.openai_call import Call
 
 __all__ = ("Tally",)
 
-MOST_WAITING = 100
+MOST_WAITING = 20
 NANO = 1_000_000_000
 
 Key = tuple[str, str, str, str]
@@ -50,7 +50,7 @@ class Total:
 class Tally:
     """Notes calls, from any thread, and counts them before anybody reads what they are counted in.
 
-    A hundred wait at most; `used` says that there ever was one. `fault` is told of what could not
+    A few wait at most; `used` says that there ever was one. `fault` is told of what could not
     be counted.
     """
 

@@ -256,9 +256,18 @@ class Company:
     noting: bool = True
     resting: bool = False
 
+    @property
+    def searches(self) -> bool:
+        """Whether a request that is not carried here may be on the stack.
+
+        That takes a while: so not for one that runs its code in a context of its own, as long as
+        all have the same monitor.
+        """
+        return self.missed or self.several
+
     def carries(self) -> bool:
         """Whether a request that begins is to carry itself along."""
-        if not self.asked and self.early:
+        if not self.asked and self.early > 0:
             self.early -= 1
             self.noting = self.early > 0 or self.several
             return True
@@ -310,7 +319,7 @@ class Current:
         a dependency or the endpoint itself is where Starlette calls it in a thread.
         """
         request, company = cls.request.get(), cls.company
-        if not company.asked or (request is None and company.missed):
+        if not company.asked or (request is None and company.searches):
             request = cls.underway()
         if request is not None:
             tracker: Tracker | None = request.paths.tracker
@@ -334,7 +343,7 @@ class Current:
         request = cls.request.get()
         if not cls.company.asked:
             cls.carry()
-        if request is None and cls.company.missed:
+        if request is None and cls.company.searches:
             return cls._on_the_stack()
         return request
 
@@ -343,7 +352,7 @@ class Current:
         """Have requests carry themselves along from now on."""
         company = cls.company
         if not company.asked:
-            company.missed = not company.early
+            company.missed = company.early <= 0
         company.asked = company.noting = True
 
     @classmethod

@@ -7,11 +7,13 @@ import socket
 import time
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import anyio
 import asyncpg
 import pytest
 
+from holistic_asgi_monitor.connecting import ConnectingLoop
 from holistic_asgi_monitor.history.pending import Pending
 from holistic_asgi_monitor.history.postgres import PostgreSQL, upkeep, writing
 from holistic_asgi_monitor.history.postgres.address import Address
@@ -75,6 +77,12 @@ async def test_who_gives_up_while_it_connects_leaves_nothing_behind(steps):
         gc.collect()
 
     assert lost == []
+
+
+async def test_tasks_are_found_by_the_loop_that_a_connection_is_made_by():
+    loop: Any = ConnectingLoop(asyncio.get_running_loop())
+
+    assert asyncio.current_task(loop) is asyncio.current_task()
 
 
 async def test_four_replicas_write_the_same_minutes(stores):

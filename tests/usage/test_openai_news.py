@@ -156,6 +156,5 @@ async def test_a_stream_that_was_left_is_counted_by_the_watch(
         stream = await chat(stream=True)(client)
         await stream.close()
     monitor._parts._refresh()
-    monitor._parts.catalogue.gather()
 
     assert [status for _, status in monitor._parts.catalogue.openai_calls.values] == ["abandoned"]

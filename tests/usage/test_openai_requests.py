@@ -4,7 +4,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from holistic_asgi_monitor.usage.openai_span import Lost, Span
 from holistic_asgi_monitor.usage.spending import spent
 from holistic_asgi_monitor.usage.tracking import Current
 from holistic_asgi_monitor.web.requests import Exchange as Served
-from tests.apps.openai_scenarios import async_client_of, chat, client_of, listen
+from tests.apps.openai_scenarios import async_client_of, chat, client_of, listen, nothing
 from tests.servers.openai_stub import OK, OpenAIStub
 from tests.web.exchanges import Exchange, get, http_scope
 
@@ -65,6 +65,7 @@ def _company(monkeypatch: pytest.MonkeyPatch) -> None:
         "asked": False,
         "early": 2,
         "missed": False,
+        "named": False,
         "noting": True,
     }.items():
         monkeypatch.setattr(company, flag, value)
@@ -209,6 +210,40 @@ async def test_outside_of_requests_there_is_no_endpoint(
     await anyio.to_thread.run_sync(thread.join)
 
     assert places(calls) == [("", "")] * 2
+
+
+async def test_of_several_monitors_the_requests_own_counts_what_runs_in_a_context_of_its_own(
+    shop: Starlette,
+) -> None:
+    async def alone(request: Any) -> PlainTextResponse:
+        Context().run(package.track_openai_call, "claude", cost=0.25)
+        return PlainTextResponse("ok")
+
+    shop.router.routes.append(Route("/alone/{item_id}", alone))
+    monitor, calls = watched(shop)
+    other, of_other = watched(shop)
+    Current.started(other._parts.tracker)
+    await get(monitor, "/alone/1")
+
+    assert places(calls) == [("/alone/{item_id}", "")]
+    assert of_other == []
+
+
+async def test_a_request_underway_is_found_where_a_later_monitor_asks_for_users() -> None:
+    found: list[Any] = []
+
+    async def build(request: Any) -> PlainTextResponse:
+        Monitor(nothing, settings=settings, checks=[], user_id=lambda scope: None)
+        found.append(Current.underway())
+        return PlainTextResponse("ok")
+
+    settings = Settings(service="later", history_url="off", track_openai=False)
+    monitor, _ = watched(Starlette(routes=[Route("/build", build)]), track=False)
+    for flag, value in {"asked": False, "early": 0, "noting": False}.items():
+        setattr(Current.company, flag, value)
+    await get(monitor, "/build")
+
+    assert [request.path for request in found] == ["/build"]
 
 
 async def test_a_feature_ends_with_its_request(shop: Starlette) -> None:

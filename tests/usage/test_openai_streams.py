@@ -6,8 +6,9 @@ import json
 import pickle
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import openai
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
+from openai.types.chat import ChatCompletionChunk
 
 from holistic_asgi_monitor import Monitor, Settings
 from holistic_asgi_monitor.usage.openai_call import Call, Usage
@@ -177,6 +179,93 @@ def test_what_only_we_asked_for_reaches_nobody_in_whatever_order_it_is_written(
     assert len(list(chat(stream=True)(client))) == 1
     assert endings(calls) == WHOLE
     assert calls[0].usage == Usage(3, 2)
+
+
+AZURE = event(choices=[], model="", prompt_filter_results=[{"prompt_index": 0}])
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        ([spoken("a"), b"data: [DONE]\n\n"], "success"),
+        ([spoken("a"), b'data: {"error": {"code": "rate_limit_exceeded"}}\n\n'], "rate_limited"),
+    ],
+    ids=["whole", "an error"],
+)
+def test_the_first_event_of_azure_does_not_hide_the_model(
+    stub: OpenAIStub, client: openai.OpenAI, calls: list[Call], rest: list[bytes], status: str
+) -> None:
+    stub.answer(Answer(parts=[AZURE, *rest], content_type="text/event-stream"))
+    with suppress(openai.APIError):
+        list(chat(stream=True, model="my-deployment")(client))
+
+    assert [(call.model, call.status) for call in calls] == [("gpt-4o", status)]
+
+
+MORE = {"prompt_tokens": 3, "completion_tokens": 9}
+WRONG = {"prompt_tokens": -1, "completion_tokens": 9}
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([event(choices=[], usage=USED), spoken("b", usage=MORE)], Usage(3, 9)),
+        ([spoken("b", usage=MORE), event(choices=[], usage=USED)], Usage(3, 2)),
+        ([spoken("b", usage=USED), spoken("c", usage=WRONG)], Usage(3, 2)),
+        ([spoken("b", usage=USED), event(choices=[], usage=WRONG)], Usage(3, 2)),
+        ([event(choices=[], usage=WRONG)], None),
+    ],
+)
+def test_of_several_usages_the_last_good_one_counts(
+    stub: OpenAIStub,
+    client: openai.OpenAI,
+    calls: list[Call],
+    parts: list[bytes],
+    expected: Usage | None,
+) -> None:
+    whole = [spoken("a"), *parts, b"data: [DONE]\n\n"]
+    stub.answer(Answer(parts=whole, content_type="text/event-stream"))
+    list(chat(stream=True)(client))
+
+    assert [call.usage for call in calls] == [expected]
+
+
+T = TypeVar("T")
+
+
+class Own(openai.Stream[T]):
+    """A stream of the application's own, which has another decoder."""
+
+    def __init__(
+        self, *, cast_to: type[T], response: Any, client: Any, options: Any = None
+    ) -> None:
+        self.response = response
+        self._cast_to, self._client, self._options = cast_to, client, options
+        self._iterator = self._all()
+
+    def _all(self) -> Iterator[T]:
+        for sse in SSEDecoder().iter_bytes(self.response.iter_bytes()):
+            if sse.data.startswith("[DONE]"):
+                return
+            yield self._client._process_response_data(
+                data=sse.json(), cast_to=self._cast_to, response=self.response
+            )
+
+
+def test_a_stream_of_the_applications_own_class_is_followed(
+    client: openai.OpenAI, calls: list[Call]
+) -> None:
+    stream = client.post(
+        "/chat/completions",
+        body={"model": "gpt-4o", "messages": ASK, "stream": True},
+        cast_to=ChatCompletionChunk,
+        stream=True,
+        stream_cls=Own[ChatCompletionChunk],
+    )
+    parts = list(stream)
+
+    assert len(parts) == CHUNKS + 2
+    assert endings(calls) == WHOLE
 
 
 names = st.sampled_from(["choices", "usage", "error", "id", '"choices": []', "more"])
