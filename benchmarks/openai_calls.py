@@ -35,7 +35,6 @@ PARTS = 200
 SHORT_TURNS = 100
 LONG_TURNS = 6
 COUNTED_TOGETHER = 10
-BATCHES = 50
 MICRO = 1e6
 ASK: list[Any] = [{"role": "user", "content": "Say hi."}]
 USAGE = {
@@ -192,20 +191,21 @@ async def _measure(rounds: int) -> list[list[float]]:
                 await timed.take_turns(dice)
             made += timed.turns
     call, stream = [
-        await _counting(timed.cases[-1], tracker.tally.settle) for timed in (times[0], times[2])
+        await _counting(timed.cases[-1], 2 * rounds, tracker.tally.settle)
+        for timed in (times[0], times[2])
     ]
     gc.unfreeze()
     tracking.end()
-    _demand_counted(monitor, made + 2 * BATCHES * COUNTED_TOGETHER)
+    _demand_counted(monitor, made + 4 * rounds * COUNTED_TOGETHER)
     for timed, later in zip(times, (call, call, *[stream] * 4), strict=True):
         timed.best[-1] += later
     return [timed.best for timed in times]
 
 
-async def _counting(case: Case, settle: Callable[[], object]) -> float:
+async def _counting(case: Case, times: int, settle: Callable[[], object]) -> float:
     """Seconds that counting takes for a call: some calls later, for many at a time."""
     best = inf
-    for _ in range(BATCHES):
+    for _ in range(times):
         settle()
         for _ in range(COUNTED_TOGETHER):
             await case.once()

@@ -145,7 +145,8 @@ def test_a_terminal_sees_colours_and_one_line_of_progress(tmp_path: Path) -> Non
         shown = _everything(ours)
 
         assert process.wait(30) == 0
-    assert shown.count("\r\x1b[K") > 4
+    # How often depends on what else the machine does; a second and a third time in the same line.
+    assert re.search("(\r\x1b\\[K[^\n]+){2}", shown)
     assert "\x1b[36mapp = Monitor(app)\x1b[0m" in shown
     assert shown.endswith(".\x1b[0m\r\n")
 
