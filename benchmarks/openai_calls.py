@@ -34,7 +34,7 @@ from holistic_asgi_monitor.usage.tracking import Current
 PARTS = 200
 SHORT_TURNS = 100
 LONG_TURNS = 6
-COUNTED_TOGETHER = 10
+COUNTED_TOGETHER = 50
 MICRO = 1e6
 ASK: list[Any] = [{"role": "user", "content": "Say hi."}]
 USAGE = {
@@ -191,12 +191,12 @@ async def _measure(rounds: int) -> list[list[float]]:
                 await timed.take_turns(dice)
             made += timed.turns
     call, stream = [
-        await _counting(timed.cases[-1], 2 * rounds, tracker.tally.settle)
+        await _counting(timed.cases[-1], rounds, tracker.tally.settle)
         for timed in (times[0], times[2])
     ]
     gc.unfreeze()
     tracking.end()
-    _demand_counted(monitor, made + 4 * rounds * COUNTED_TOGETHER)
+    _demand_counted(monitor, made + 2 * rounds * COUNTED_TOGETHER)
     for timed, later in zip(times, (call, call, *[stream] * 4), strict=True):
         timed.best[-1] += later
     return [timed.best for timed in times]

@@ -78,7 +78,7 @@ def of_event(event: object) -> Report | None:
     return None
 
 
-def of_body(body: bytes, *, images: bool = False) -> Report:
+def of_body(body: bytes | str, *, images: bool = False) -> Report:
     """What the JSON of a whole answer says; nothing where it is none, or very long."""
     if len(body) > LONGEST_BODY:
         return Report()

@@ -273,7 +273,7 @@ class Span:
     def call(self) -> Call:
         """What is counted, once it has ended; this takes longer than all the rest."""
         if self._extra and self._usage is None:
-            self.take(of_body(self._extra.encode()))
+            self.take(of_body(self._extra))
         status, ended = str(self._status), self._ended or self._began
         asked = _text(self._asked_model)
         tier = self._tier or _text(self._asked_tier) or ""

@@ -114,7 +114,7 @@ def test_a_registry_that_is_collected_has_them() -> None:
     assert registry.get_sample_value("x_openai_calls_total", labels) == 1
 
 
-def test_a_few_wait_at_most() -> None:
+def test_some_tens_wait_at_most() -> None:
     books = Books()
     for _ in range(MOST_WAITING - 1):
         books.tally.note(ended())
