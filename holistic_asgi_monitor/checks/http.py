@@ -90,19 +90,20 @@ class HTTP(Probe):
     async def unjudged(self) -> CheckResult:
         """Ask once; `UnwellError` for a bad answer, and for none."""
         visit = self._visits.here()
+        limit = _seconds_left() if self.timeout is None else self.timeout
         async with visit.lock:
             await self._free(visit.exchange)
-            return await self._asked(visit)
+            return await self._asked(visit, limit)
 
-    async def _asked(self, visit: _Visit) -> CheckResult:
-        left = anyio.current_effective_deadline() - anyio.current_time()
-        seconds = left if math.isfinite(left) else TIMEOUT_SECONDS
+    async def _asked(self, visit: _Visit, limit: float) -> CheckResult:
+        """Ask within what is left of `limit`, in seconds."""
+        seconds = _seconds_left()
         margin = min(MARGIN_SECONDS, MARGIN_SHARE * seconds)
         exchange = visit.exchange = _Exchange(self._target, seconds - margin)
         try:
             await Threaded(exchange.run, f"check {self.name}")()
         except (OSError, http.client.HTTPException) as error:
-            raise self._unwell(exchange, error, seconds) from error
+            raise self._unwell(exchange, error, limit) from error
         except RuntimeError as error:
             exchange.ended = True
             raise UnwellError("this process cannot start another thread") from error
@@ -377,6 +378,11 @@ class _Exchange:
             wanted -= len(piece)
         if wanted and response.length:
             raise http.client.IncompleteRead(b"", response.length)
+
+
+def _seconds_left() -> float:
+    left = anyio.current_effective_deadline() - anyio.current_time()
+    return left if math.isfinite(left) else TIMEOUT_SECONDS
 
 
 def _certificate(certificate: Mapping[str, Any] | None, now: datetime) -> dict[str, Any]:

@@ -719,6 +719,19 @@ async def test_what_speaks_http_where_tls_is_wanted(serve: Serve) -> None:
     assert (await HTTP(url, name="pay")()).message == f"{url} does not speak TLS"
 
 
+async def test_the_limit_is_told_and_not_what_waiting_left_of_it(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def waiting(self: HTTP, before: object) -> None:
+        await anyio.sleep(0.1)
+
+    monkeypatch.setattr(HTTP, "_free", waiting)
+    service = serve(None)
+    result = await HTTP(service.url, name="pay", timeout=0.4)()
+
+    assert result.message == f"{service.url} gave no answer within 0.4 s"
+
+
 async def test_a_handshake_that_does_not_end(serve: Serve, authority: trustme.CA) -> None:
     service = serve(None, context(authority.issue_cert(HOST)))
     result = await HTTP(service.url, name="pay", timeout=0.3)()

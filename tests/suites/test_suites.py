@@ -21,7 +21,7 @@ import pytest
 pytestmark = pytest.mark.once
 
 WHOLE = bool(os.environ.get("HAM_SUITES_WHOLE"))
-SECONDS = 600 if WHOLE else 120
+SECONDS = 600 if WHOLE else 300
 
 
 @dataclass(frozen=True, slots=True)
