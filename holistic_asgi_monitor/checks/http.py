@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import math
 import re
 import socket
 import ssl
@@ -25,7 +24,7 @@ from holistic_asgi_monitor.checks.answers import UnwellError
 from holistic_asgi_monitor.checks.loops import Threaded
 from holistic_asgi_monitor.checks.network import failing, hideable, joined
 from holistic_asgi_monitor.checks.per_loop import PerLoop
-from holistic_asgi_monitor.checks.probe import TIMEOUT_SECONDS, Probe
+from holistic_asgi_monitor.checks.probe import Probe, seconds_left
 from holistic_asgi_monitor.model import CheckResult, ConfigurationError, Status
 from holistic_asgi_monitor.redaction import passwords
 from holistic_asgi_monitor.settings import Settings
@@ -90,14 +89,14 @@ class HTTP(Probe):
     async def unjudged(self) -> CheckResult:
         """Ask once; `UnwellError` for a bad answer, and for none."""
         visit = self._visits.here()
-        limit = _seconds_left() if self.timeout is None else self.timeout
+        limit = seconds_left() if self.timeout is None else self.timeout
         async with visit.lock:
             await self._free(visit.exchange)
             return await self._asked(visit, limit)
 
     async def _asked(self, visit: _Visit, limit: float) -> CheckResult:
         """Ask within what is left of `limit`, in seconds."""
-        seconds = _seconds_left()
+        seconds = seconds_left()
         margin = min(MARGIN_SECONDS, MARGIN_SHARE * seconds)
         exchange = visit.exchange = _Exchange(self._target, seconds - margin)
         try:
@@ -378,11 +377,6 @@ class _Exchange:
             wanted -= len(piece)
         if wanted and response.length:
             raise http.client.IncompleteRead(b"", response.length)
-
-
-def _seconds_left() -> float:
-    left = anyio.current_effective_deadline() - anyio.current_time()
-    return left if math.isfinite(left) else TIMEOUT_SECONDS
 
 
 def _certificate(certificate: Mapping[str, Any] | None, now: datetime) -> dict[str, Any]:

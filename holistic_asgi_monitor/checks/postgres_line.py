@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from holistic_asgi_monitor.checks.dsn import Address
 from holistic_asgi_monitor.checks.loops import StillRunningError, running_loop
 from holistic_asgi_monitor.checks.names import Resolver
 from holistic_asgi_monitor.checks.pools import COUNTING, QUESTION, Answer, Source, settled, timed
-from holistic_asgi_monitor.checks.probe import TIMEOUT_SECONDS
+from holistic_asgi_monitor.checks.probe import seconds_left
 from holistic_asgi_monitor.checks.sqlstates import next_may_do, sqlstate
 from holistic_asgi_monitor.connecting import ConnectingLoop
 from holistic_asgi_monitor.model import MissingExtraError
@@ -264,18 +263,13 @@ async def _in_turn(
     is raised, as is at once whatever `goes_on` says no to.
     """
     for tried, way in enumerate(ways[:-1]):
-        with anyio.move_on_after(_seconds_left() / (len(ways) - tried)):
+        with anyio.move_on_after(seconds_left() / (len(ways) - tried)):
             try:
                 return await way()
             except Exception as error:
                 if not goes_on(error):
                     raise
     return await ways[-1]()
-
-
-def _seconds_left() -> float:
-    left = anyio.current_effective_deadline() - anyio.current_time()
-    return left if math.isfinite(left) else TIMEOUT_SECONDS
 
 
 def _system_context() -> ssl.SSLContext:

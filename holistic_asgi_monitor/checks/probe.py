@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -15,9 +16,15 @@ from holistic_asgi_monitor.model import CheckResult, Status
 from holistic_asgi_monitor.redaction import Redaction
 from holistic_asgi_monitor.settings import Settings
 
-__all__ = ("Probe",)
+__all__ = ("Probe", "seconds_left")
 
 TIMEOUT_SECONDS = 4.0
+
+
+def seconds_left() -> float:
+    """How many seconds the caller of a check gives it; 4 where there is no limit."""
+    left = anyio.current_effective_deadline() - anyio.current_time()
+    return left if math.isfinite(left) else TIMEOUT_SECONDS
 
 
 class Probe(Options, ABC):

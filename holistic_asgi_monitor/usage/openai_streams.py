@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Container, Iterator
 from functools import partial, wraps
 from typing import Any
 
@@ -33,7 +33,7 @@ def _watch(answer: Any, span: Span) -> None:
     span.answered = True
     # What an object of openai's lacks takes long to be asked for.
     held = getattr(answer, "__dict__", {})
-    if "_iterator" in held and "response" in held:
+    if _is_stream(held):
         _watch_stream(answer, span)
         return
     http = answer if "is_stream_consumed" in held else held.get("http_response")
@@ -44,6 +44,11 @@ def _watch(answer: Any, span: Span) -> None:
         _read(http, span)
     else:
         _Raw(answer, http, span).watch()
+
+
+def _is_stream(held: Container[str]) -> bool:
+    """Whether an answer that has these attributes is a stream, of whatever class."""
+    return "_iterator" in held and "response" in held
 
 
 def _read(http: Any, span: Span) -> None:
@@ -222,8 +227,7 @@ class _Raw:
     def _parsed(self, parsed: Any) -> Any:
         span = self._span
         try:
-            held = getattr(parsed, "__dict__", {})
-            if "_iterator" in held and "response" in held:
+            if _is_stream(getattr(parsed, "__dict__", {})):
                 # It outlives the response that it comes from.
                 self._release()
                 _watch_stream(parsed, span)

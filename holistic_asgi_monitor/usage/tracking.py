@@ -318,14 +318,9 @@ class Current:
         That is the one named last in this task or thread, else in another one of the request, as
         a dependency or the endpoint itself is where Starlette calls it in a thread.
         """
-        request, company = cls.request.get(), cls.company
-        if not company.asked or (request is None and company.searches):
-            request = cls.underway()
-        if request is not None:
-            tracker: Tracker | None = request.paths.tracker
-        else:
-            tracker = None if cls._last is None else cls._last()
-        if not company.named:
+        request = cls.underway()
+        tracker = cls._latest() if request is None else request.paths.tracker
+        if not cls.company.named:
             return tracker, request, ""
         named = cls.feature.get()
         if named is not None and named[0] is request:

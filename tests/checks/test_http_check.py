@@ -538,7 +538,7 @@ def test_one_check_asks_in_two_threads_at_once(serve: Serve, backend: str) -> No
 async def test_without_a_limit_from_outside_it_has_its_own(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holistic_asgi_monitor.checks.http.TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("holistic_asgi_monitor.checks.probe.TIMEOUT_SECONDS", 0.1)
     service = serve(None)
 
     # The shield keeps off the limit that every test has.
