@@ -273,6 +273,34 @@ async def test_a_file_that_may_not_be_written_is_named(stores, monkeypatch, path
     assert await found(first) == {NOON: 6}
 
 
+@pytest.mark.parametrize("comes_back", [False, True])
+@pytest.mark.parametrize("trail", ["-wal", "-shm"])
+def test_a_file_that_is_taken_away_meanwhile_is_not_refused(
+    tmp_path, monkeypatch, trail, comes_back
+):
+    """SQLite removes both where the last one closes the file, and the next one makes them again."""
+    place = file.File(tmp_path / "history.sqlite")
+    first, others = place.open(), list[file.Session]()
+    passing, access = Path(f"{place.path}{trail}"), os.access
+
+    def once_it_is_gone(asked, mode, **options):
+        if asked != passing or others:
+            return access(asked, mode, **options)
+        first.connection.close()
+        allowed = access(asked, mode, **options)
+        if comes_back:
+            others.append(file.File(place.path).open())
+        return allowed
+
+    monkeypatch.setattr(os, "access", once_it_is_gone)
+    monkeypatch.setattr(os, "supports_effective_ids", {once_it_is_gone})
+    others.append(place.open())
+
+    assert others[-1].writable
+    for session in others:
+        session.connection.close()
+
+
 async def test_a_folder_in_the_place_of_the_file_is_named(stores, path):
     path.mkdir(parents=True)
 

@@ -24,6 +24,8 @@ _logger = logging.getLogger("holistic_asgi_monitor")
 BUSY_SECONDS = 5.0
 LOG_BYTES = 4 << 20
 ROWS_IN_STATEMENT = 64
+LOOKS = 3
+"""How often a file must look forbidden in a row."""
 APPLICATION = 0x48414D31
 """What marks a file as ours, in its header."""
 _TRAILS = ("", "-wal", "-shm")
@@ -126,9 +128,8 @@ class File:
         assert self.path is not None
         if self.path.is_dir():
             raise UnusableStoreError(f"{self.path} is a folder")
-        effective = os.access in os.supports_effective_ids
         for found in map(self._trail, (*_TRAILS, _LOCK)):
-            if found.exists() and not os.access(found, os.R_OK | os.W_OK, effective_ids=effective):
+            if all(_seems_forbidden(found) for _ in range(LOOKS)):
                 raise UnusableStoreError(f"the file {found} may not be written")
 
     def _refuse_what_never_was_a_database(self) -> None:
@@ -328,6 +329,16 @@ def _identity(path: Path) -> tuple[int, int] | None:
         # Whatever keeps us from it, opening it will say.
         return None
     return found.st_dev, found.st_ino
+
+
+def _seems_forbidden(path: Path) -> bool:
+    """Whether a file is there that may not be read and written, as it looks.
+
+    SQLite removes its log where another process closes the file: what goes between these two
+    questions looks forbidden, too.
+    """
+    effective = os.access in os.supports_effective_ids
+    return path.exists() and not os.access(path, os.R_OK | os.W_OK, effective_ids=effective)
 
 
 def _migrated(session: Session) -> Session:
