@@ -47,31 +47,34 @@ FOREIGN_SETTINGS = frozenset(
     }
 )
 
-COSTLY = (
-    *("postgres16", "[redis", "-redis-", "-redis]", "hundred_rounds"),
-    *("below_its_cap", "given_back_to_the_disk", "log_of_the_file_stays_short"),
-    *("tests/benchmarks/", "tests/servers/", "tests/usage/"),
-    *("tests/history/test_history_postgres", "tests/history/test_sqlite_processes.py"),
-    *("log_of_events_count_in_the_cap", "clock_that_is_far_ahead", "test_full_disk"),
-    "tests/history/test_users_",
-    *("tests/test_readme.py", "tests/test_run.py", "tests/alerts/test_rules_lookout.py"),
-    *("tests/alerts/test_bulletins.py", "tests/alerts/test_leading.py", "tests/workers/"),
-    *("tests/alerts/test_incident_properties.py", "tests/alerts/test_memory.py"),
-    *("tests/alerts/test_restart_processes.py", "tests/alerts/test_slack_cases.py"),
-    *("tests/alerts/test_spending_processes.py", "test_four_replicas_on_one_postgresql"),
-    "tests/alerts/test_takeover_properties.py",
-    *("tests/alerts/test_daily_summaries.py", "tests/alerts/test_summaries_processes.py"),
-    *("tests/checks/test_http_check.py", "tests/checks/test_openai_check.py"),
-    *("tests/checks/test_postgres", "tests/checks/test_redis", "tests/checks/test_dsn.py"),
+CONNECTING = "tests/history/test_history_postgres_faults.py::test_who_gives_up_while_it_connects"
+ON_EVERY_PYTHON = (
+    # What stands between the server and the app.
+    *("tests/test_fastapi_run.py", "tests/test_monitor.py", "tests/web/test_access.py"),
+    *("tests/web/test_endpoints.py", "tests/web/test_hidden_routes.py"),
+    *("tests/web/test_leaving.py", "tests/web/test_lifespan", "tests/web/test_requests.py"),
+    *("tests/web/test_routes_", "tests/web/test_websockets.py"),
+    # Tasks, threads, processes, and connections that are given up.
+    *("tests/checks/test_function_check.py", "tests/checks/test_lag.py"),
+    *("tests/checks/test_per_loop.py", "tests/checks/test_probe.py", "tests/checks/test_runner.py"),
     *(
-        "tests/notifiers/test_alertmanager.py",
-        "tests/test_cli_",
-        "tests/web/test_history_replicas.py",
+        "tests/history/test_forked.py",
+        "tests/history/test_pace.py",
+        "tests/history/test_threads.py",
     ),
-    *("tests/checks/test_real_container.py", "test_any_alert_is_json_for_any_parser"),
+    *("tests/test_dependencies.py", "tests/test_failures.py", "tests/test_turns.py"),
+    *("tests/test_watch.py", "tests/test_watchdog.py", CONNECTING),
+    # What Python's own modules do: numbers, text, arguments, SQLite.
+    *("tests/history/test_codec.py", "tests/history/test_opening.py", "tests/metrics/"),
+    *("tests/history/test_recorder.py", "tests/history/test_stores.py", "tests/test_cli.py"),
+    *("tests/test_exports.py", "tests/test_model.py", "tests/test_plain.py"),
+    "tests/test_redaction.py",
 )
-"""What is found in the names of tests that run on one Python only: they cost much, and what they
-show depends on servers and drivers more than on Python. test_dependencies.py runs on all."""
+"""What is found in the names of tests that run on each Python: what they show may differ there. The
+others are about our own rules, and about servers and drivers; they run on one Python only."""
+
+COSTLY = ("postgres16", "[redis", "-redis-", "-redis]", "tests/web/test_routes_old_versions.py")
+"""What is found in the names of those that run on one Python only all the same."""
 
 settings.register_profile(
     "repeatable",
@@ -86,7 +89,7 @@ settings.load_profile("repeatable")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register our marker, and shut out what the caller's environment would change."""
-    config.addinivalue_line("markers", "once: runs on one Python only, since it costs much")
+    config.addinivalue_line("markers", "once: runs on one Python only: see ON_EVERY_PYTHON")
     for name in list(os.environ):
         if name.startswith("MONITOR_") or name.removesuffix("_FILE") in FOREIGN_SETTINGS:
             del os.environ[name]
@@ -117,18 +120,22 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Do not even read modules of which no test is wanted."""
     if config.option.markexpr != "not once" or collection_path.is_dir():
         return None
-    return _is_costly(str(collection_path).removeprefix(str(config.rootpath))) or None
+    module = collection_path.relative_to(config.rootpath).as_posix()
+    # Of some only single tests are wanted.
+    wanted = any(module in each or each in module for each in ON_EVERY_PYTHON)
+    return None if wanted and module not in COSTLY else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what would tell nothing new on another Python, and costs much: see `once`."""
+    """Mark what runs on one Python only."""
     for item in items:
-        if _is_costly(item.nodeid):
+        if _is_once(item.nodeid):
             item.add_marker("once")
 
 
-def _is_costly(name: str) -> bool:
-    return any(costly in name for costly in COSTLY)
+def _is_once(name: str) -> bool:
+    anywhere = any(each in name for each in ON_EVERY_PYTHON)
+    return not anywhere or any(each in name for each in COSTLY)
 
 
 @pytest.hookimpl(wrapper=True)
