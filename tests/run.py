@@ -164,9 +164,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--jobs",
-        default="4",
+        default="5",
         metavar="N",
-        help="processes per pytest run (default: 4, since most tests wait for something; "
+        help="processes per pytest run (default: 5, since most tests wait for something; "
         "0: all tests in one)",
     )
     arguments = list(arguments)

@@ -53,7 +53,7 @@ def falcon() -> Any:
         fastapi(attached=True),
         quart(),
         falcon(),
-        Litestar(route_handlers=[get("/api/health", sync_to_thread=False)(health)]),
+        Litestar([get("/api/health", sync_to_thread=False)(health)], logging_config=None),
         Starlette(routes=[Route("/api/health", ok, methods=["POST"])]),
         Starlette(routes=[Mount("/api", routes=[Route("/health", ok)])]),
         Starlette(routes=[Mount("/api/health", ok)]),

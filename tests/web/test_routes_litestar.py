@@ -122,6 +122,7 @@ def shop(folder: Path, *, root: bool = False) -> Any:
         ],
         cors_config=CORSConfig(allow_origins=["http://shop.test"]),
         openapi_config=None,
+        logging_config=None,  # Else each of them has a thread that never ends.
     )
 
 
@@ -218,7 +219,7 @@ async def test_below_a_starlette_mount_the_prefix_is_kept(folder: Path) -> None:
 async def test_an_app_that_is_the_handler_shows_its_routes_below_the_mount() -> None:
     inner = Starlette(routes=[Route("/leaf/{id}", page)])
     handler = asgi("/inner", is_mount=True, copy_scope=False)(inner)
-    app: Any = Litestar([handler, front], openapi_config=None)
+    app: Any = Litestar([handler, front], openapi_config=None, logging_config=None)
     visit = Visitor(app)
     assert await visit.endpoint("/inner/leaf/1") == "/inner/leaf/{id}"
     assert await visit.endpoint("/inner/nope") is None
