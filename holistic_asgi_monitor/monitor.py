@@ -108,14 +108,17 @@ class Monitor:
         """Serve one ASGI scope: count a request, answer our own paths, pass all else on."""
         # One look at ourselves: because of __getattr__ each of them is slow.
         way = self._way
-        company = way.company
-        if scope["type"] != way.observed or (company.several and MARK in scope):
+        noting = way.company.noting
+        if scope["type"] != way.observed or (noting and MARK in scope):
             await self._aside(scope, receive, send)
             return
         started = way.series.started
         if not started & _NOW_AND_THEN and not way.lifespan.serving:
             way.lifespan.ensure()
-        path, root_path = scope.get("path", ""), scope.get("root_path", "")
+        try:
+            path, root_path = scope["path"], scope["root_path"]
+        except KeyError:
+            path, root_path = scope.get("path", ""), scope.get("root_path", "")
         if path in way.own or root_path:
             own = way.endpoints.find(path, root_path)
             if own is not None:
@@ -126,21 +129,20 @@ class Monitor:
         exchange.paths, exchange.scope = way, scope
         exchange.server_receive, exchange.server_send = receive, send
         exchange.path, exchange.root_path = path, root_path
-        exchange.status, exchange.gone = 0, False
-        token = _noted(company, exchange) if company.noting else None
+        exchange.status = 0
+        token = _noted(way.company, exchange) if noting else None
+        app = way.app
         exchange.start = perf_counter_ns()
         try:
-            await way.app(scope, exchange.receive, exchange.send)
+            await app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             exchange.broken(error)
             raise
         finally:
             if exchange.start:
                 exchange.left_open()
-            if company.noting or token is not None:
-                scope.pop(MARK, None)
-                if token is not None:
-                    Current.leave(token)
+            if noting:
+                _leave(scope, token)
                 if way.user_id is not None or "user" in scope:
                     way.note_user(exchange)
             elif "user" in scope:
@@ -315,6 +317,13 @@ def _noted(company: Company, exchange: Exchange) -> Token[Underway | None] | Non
     if company.several:
         exchange.scope[MARK] = True
     return Current.request.set(exchange) if company.carries() else None
+
+
+def _leave(scope: Scope, token: Token[Underway | None] | None) -> None:
+    """Take back what `_noted` did."""
+    scope.pop(MARK, None)
+    if token is not None:
+        Current.leave(token)
 
 
 async def _serve_websocket(way: RequestPath, scope: Scope, receive: Receive, send: Send) -> None:

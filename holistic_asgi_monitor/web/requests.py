@@ -45,8 +45,6 @@ UserId = Callable[[Scope], str | None]
 
 FAILURES_KEPT = 100
 
-_BODY = "http.response.body"
-_START = "http.response.start"
 _TRAILERS = "http.response.trailers"
 _ENDS = frozenset(("http.response.pathsend", "http.response.zerocopysend", _TRAILERS))
 LEFT = 499
@@ -276,7 +274,8 @@ class Exchange:
     Whoever makes one fills in its slots: a constructor would cost as much as all the counting.
     `start` is the time of arrival in nanoseconds, negative while trailers are to come, and 0 once
     the request has been counted; `status` is 0 before the response, and negative once there is
-    more than one body message. `visit` is set where somebody tells of the user or a feature.
+    more than one body message. `visit` is set where somebody tells of the user or a feature, `gone`
+    once the application has heard that the client left.
     """
 
     __slots__ = (
@@ -320,7 +319,7 @@ class Exchange:
         """
         try:
             kind = message["type"]
-            if kind == _BODY:
+            if kind == "http.response.body":
                 if "more_body" in message and message["more_body"]:  # noqa: RUF019 - half of a get
                     if self.status > 0:
                         self.status = -self.status
@@ -339,7 +338,7 @@ class Exchange:
                     pending.append(took)
                     if len(pending) >= PENDING_LENGTH:
                         self.paths.series.fold_in(target)
-            elif kind == _START:
+            elif kind == "http.response.start":
                 if not self.status:
                     self.status = message["status"]
                 if "trailers" in message and message["trailers"]:  # noqa: RUF019 - as above
@@ -349,7 +348,9 @@ class Exchange:
         except Exception:
             # Nothing that goes wrong in counting may reach the application.
             self._lose()
-        return self.server_send(message)
+        # In two steps: to call what a slot holds takes longer.
+        send = self.server_send
+        return send(message)
 
     # Who asks whether `send` is a coroutine function (asgiref does) must hear yes.
     mark_coroutine_function(send)
@@ -370,7 +371,7 @@ class Exchange:
     def broken(self, error: BaseException) -> None:
         """Take in what the application raised; never raises itself."""
         try:
-            if ended_by_force(error) or self.gone:
+            if ended_by_force(error) or self._gone():
                 self.finish(self.status or LEFT)
             elif raised_by_leaving(error, self.server_send):
                 # Without a body message on its way, it was the start that could not be sent.
@@ -380,6 +381,10 @@ class Exchange:
         except Exception:
             # See send.
             self._lose()
+
+    def _gone(self) -> bool:
+        """Whether the application has heard that the client left."""
+        return getattr(self, "gone", False)
 
     def _failed(self, error: BaseException, status: int) -> None:
         """Count a failure: by its type, and in the error rate where the status does not tell."""
@@ -396,7 +401,7 @@ class Exchange:
     def left_open(self) -> None:
         """Take in that the application returned without ending its response; never raises."""
         try:
-            self.finish(self.status or (LEFT if self.gone else 500))
+            self.finish(self.status or (LEFT if self._gone() else 500))
         except Exception:
             # See send.
             self._lose()
