@@ -108,7 +108,9 @@ class Monitor:
         """Serve one ASGI scope: count a request, answer our own paths, pass all else on."""
         # One look at ourselves: because of __getattr__ each of them is slow.
         way = self._way
-        noting = way.company.noting
+        company = way.company
+        noting = company.noting
+        # Where there are several, there is something to be noted.
         if scope["type"] != way.observed or (noting and MARK in scope):
             await self._aside(scope, receive, send)
             return
@@ -118,6 +120,7 @@ class Monitor:
         try:
             path, root_path = scope["path"], scope["root_path"]
         except KeyError:
+            # Every server gives both, though it need not give the latter.
             path, root_path = scope.get("path", ""), scope.get("root_path", "")
         if path in way.own or root_path:
             own = way.endpoints.find(path, root_path)
@@ -130,8 +133,8 @@ class Monitor:
         exchange.server_receive, exchange.server_send = receive, send
         exchange.path, exchange.root_path = path, root_path
         exchange.status = 0
-        token = _noted(way.company, exchange) if noting else None
-        app = way.app
+        token = _noted(company, exchange) if noting else None
+        app = way.app  # In a step of its own: see Exchange.send.
         exchange.start = perf_counter_ns()
         try:
             await app(scope, exchange.receive, exchange.send)
@@ -141,8 +144,11 @@ class Monitor:
         finally:
             if exchange.start:
                 exchange.left_open()
-            if noting:
-                _leave(scope, token)
+            # A monitor that was made meanwhile has signed the request as well.
+            if noting or company.noting:
+                scope.pop(MARK, None)
+                if token is not None:
+                    Current.leave(token)
                 if way.user_id is not None or "user" in scope:
                     way.note_user(exchange)
             elif "user" in scope:
@@ -317,13 +323,6 @@ def _noted(company: Company, exchange: Exchange) -> Token[Underway | None] | Non
     if company.several:
         exchange.scope[MARK] = True
     return Current.request.set(exchange) if company.carries() else None
-
-
-def _leave(scope: Scope, token: Token[Underway | None] | None) -> None:
-    """Take back what `_noted` did."""
-    scope.pop(MARK, None)
-    if token is not None:
-        Current.leave(token)
 
 
 async def _serve_websocket(way: RequestPath, scope: Scope, receive: Receive, send: Send) -> None:

@@ -54,7 +54,7 @@ ON_EVERY_PYTHON = (
     *("tests/web/test_endpoints.py", "tests/web/test_hidden_routes.py"),
     *("tests/web/test_leaving.py", "tests/web/test_lifespan", "tests/web/test_requests.py"),
     *("tests/web/test_routes_", "tests/web/test_websockets.py"),
-    # Tasks, threads, processes, and connections that are given up.
+    # Tasks, threads, processes, frames, and connections that are given up.
     *("tests/checks/test_function_check.py", "tests/checks/test_lag.py"),
     *("tests/checks/test_per_loop.py", "tests/checks/test_probe.py", "tests/checks/test_runner.py"),
     *(
@@ -63,8 +63,10 @@ ON_EVERY_PYTHON = (
         "tests/history/test_threads.py",
     ),
     *("tests/test_dependencies.py", "tests/test_failures.py", "tests/test_turns.py"),
-    *("tests/test_watch.py", "tests/test_watchdog.py", CONNECTING),
-    # What Python's own modules do: numbers, text, arguments, SQLite.
+    *("tests/test_watch.py", "tests/test_watchdog.py", "tests/usage/test_openai_requests.py"),
+    CONNECTING,
+    # What Python's own modules do: numbers, text, arguments, times, SQLite.
+    *("tests/history/test_sqlite_file.py", "tests/history/test_wallclock.py"),
     *("tests/history/test_codec.py", "tests/history/test_opening.py", "tests/metrics/"),
     *("tests/history/test_recorder.py", "tests/history/test_stores.py", "tests/test_cli.py"),
     *("tests/test_exports.py", "tests/test_model.py", "tests/test_plain.py"),
@@ -73,7 +75,11 @@ ON_EVERY_PYTHON = (
 """What is found in the names of tests that run on each Python: what they show may differ there. The
 others are about our own rules, and about servers and drivers; they run on one Python only."""
 
-COSTLY = ("postgres16", "[redis", "-redis-", "-redis]", "tests/web/test_routes_old_versions.py")
+COSTLY = (
+    *("postgres16", "[redis", "-redis-", "-redis]", "tests/web/test_routes_old_versions.py"),
+    *("below_its_cap", "given_back_to_the_disk", "log_of_the_file_stays_short"),
+    *("log_of_events_count_in_the_cap", "clock_that_is_far_ahead"),
+)
 """What is found in the names of those that run on one Python only all the same."""
 
 settings.register_profile(

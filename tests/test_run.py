@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -224,6 +225,18 @@ def test_what_is_marked_once_runs_on_the_main_python_only(main: bool, everything
     python = run.Python("/usr/bin/python3", "3.12.1", has_venv=True)
     command = run.pytest_command(python, main=main, options=run.parse([]))
     assert ("not once" not in command) is everything
+
+
+def test_what_runs_on_every_python_is_there(pytestconfig: pytest.Config) -> None:
+    """One that is renamed would run on one Python only from then on, without a word."""
+    folder = run.ROOT / "tests"
+    conftest: Any = pytestconfig.pluginmanager.get_plugin(str(folder / "conftest.py"))
+    modules = {file.relative_to(run.ROOT).as_posix(): file for file in folder.glob("**/test_*.py")}
+    for wanted in conftest.ON_EVERY_PYTHON:
+        module, _, test = wanted.partition("::")
+        found = [file for name, file in modules.items() if module in name]
+        assert found, wanted
+        assert not test or f"def {test}" in found[0].read_text(encoding="utf-8"), wanted
 
 
 def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:

@@ -244,8 +244,9 @@ class Company:
     `several` monitors mean that requests must show whose they are; `asked` says that somebody
     wanted to know which request he is in, which until then nobody misses. The first ones are
     carried in any case, `early` more of them; `missed` says that some after these were not.
-    `noting` says that there is something to be done for a request, `named` that there ever was a
-    feature. While they are `resting`, none of them begins to watch.
+    `noting` says that there is something to be done for a request, as always where there are
+    `several`; `named` that there ever was a feature. While they are `resting`, none of them begins
+    to watch.
     """
 
     several: bool = False

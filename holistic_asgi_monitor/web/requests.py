@@ -348,7 +348,7 @@ class Exchange:
         except Exception:
             # Nothing that goes wrong in counting may reach the application.
             self._lose()
-        # In two steps: to call what a slot holds takes longer.
+        # In two steps: Python 3.11 takes longer to call what a slot holds.
         send = self.server_send
         return send(message)
 

@@ -390,7 +390,7 @@ async def at_rest(site: Site, *, connections: int = 0) -> Leftover:
     return found
 
 
-# What a client has left over does not depend on the version of a server that says nothing.
+# What a client has left over does not depend on which server it is that says nothing.
 @pytest.mark.parametrize("_redis", ["valkey"], indirect=True)
 @pytest.mark.parametrize("fault", ["black hole", "frozen", "refused"])
 @pytest.mark.parametrize("known", [True, False], ids=["kept connection", "new connection"])

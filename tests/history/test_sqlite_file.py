@@ -280,22 +280,23 @@ def test_a_file_that_is_taken_away_meanwhile_is_not_refused(
 ):
     """SQLite removes both where the last one closes the file, and the next one makes them again."""
     place = file.File(tmp_path / "history.sqlite")
-    first, others = place.open(), list[file.Session]()
+    first, others, answers = place.open(), list[file.Session](), list[bool]()
     passing, access = Path(f"{place.path}{trail}"), os.access
 
     def once_it_is_gone(asked, mode, **options):
-        if asked != passing or others:
+        if asked != passing or answers:
             return access(asked, mode, **options)
         first.connection.close()
-        allowed = access(asked, mode, **options)
+        answers.append(access(asked, mode, **options))
         if comes_back:
             others.append(file.File(place.path).open())
-        return allowed
+        return answers[0]
 
     monkeypatch.setattr(os, "access", once_it_is_gone)
     monkeypatch.setattr(os, "supports_effective_ids", {once_it_is_gone})
     others.append(place.open())
 
+    assert answers == [False]
     assert others[-1].writable
     for session in others:
         session.connection.close()

@@ -28,8 +28,8 @@ SECONDS = 600 if WHOLE else 300
 class Suite:
     """A project, what of its tests is left out, and what was seen when they ran.
 
-    Where the whole is wanted it runs in each of the `manners`, else what stands at the `parts` of
-    its folder does in the first of them; `least` is how many tests pass then, and how many requests and WebSockets are
+    Where the whole is wanted it runs in each of the `manners`, else these `parts` of it do in the
+    first of them; `least` is how many tests pass then, and how many requests and WebSockets are
     counted. `meant` are the tests that a monitor is meant to fail.
     """
 

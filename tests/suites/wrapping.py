@@ -91,8 +91,10 @@ class Wrapping:
     def _outside(self, app: Any) -> Monitor:
         monitor = Monitor(app, settings=Settings(enabled=self.manner != "disabled"))
         if self.manner == "outside":
-            # As in a process that has one monitor: the other manners go the way of several.
-            Current.company.several = False
+            # As in a process that has had one monitor for long: the other manners go the way of
+            # several.
+            company = Current.company
+            company.several, company.early, company.noting = False, 0, company.asked
         return monitor
 
     def _join(self, app: Starlette) -> None:

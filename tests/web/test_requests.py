@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import re
 from typing import Any
+from weakref import WeakSet
 
 import anyio
 import pytest
@@ -15,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from holistic_asgi_monitor import Monitor, Settings
+from holistic_asgi_monitor.usage.tracking import Company, Current
 from tests.web.exchanges import (
     Exchange,
     counted,
@@ -30,6 +32,17 @@ from tests.web.exchanges import (
 START = {"type": "http.response.start", "status": 200, "headers": []}
 LAST = {"type": "http.response.body", "body": b"ok"}
 GONE = {"type": "http.disconnect"}
+
+
+@pytest.fixture(autouse=True, params=["busy for long", "young", "one of several"])
+def company(request, monkeypatch):
+    """A process whose monitor has nothing to note of a request, or still has, or is not alone."""
+    company = Company(early=0, noting=False) if request.param == "busy for long" else Company()
+    monkeypatch.setattr(Current, "company", company)
+    monkeypatch.setattr(Current, "_living", WeakSet())
+    if request.param == "one of several":
+        return [watched(saying(START, LAST)) for _ in range(2)]
+    return []
 
 
 def saying(*messages):
@@ -721,6 +734,24 @@ async def test_a_scope_that_is_used_twice_counts_twice():
         await Exchange().run(monitors[0], scope)
 
     assert counted(monitors[0]) == {("GET", "/a", "200"): 2}
+
+
+async def test_a_monitor_that_is_made_during_a_request_leaves_no_mark_in_its_scope():
+    """It signs the request, which was let in when there was nothing to be signed."""
+    made: list[Monitor] = []
+
+    async def app(scope, receive, send):
+        if not made:
+            made.append(watched(saying(START, LAST)))
+        assert "holistic_asgi_monitor" in scope
+        await saying(START, LAST)(scope, receive, send)
+
+    scope, monitor = http_scope("/a"), watched(app)
+    for count in (1, 2):
+        await Exchange().run(monitor, scope)
+
+        assert "holistic_asgi_monitor" not in scope
+        assert counted(monitor) == {("GET", "/a", "200"): count}
 
 
 async def test_a_middleware_that_copies_the_scope_costs_the_label_nothing():
