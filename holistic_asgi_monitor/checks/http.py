@@ -24,7 +24,7 @@ from holistic_asgi_monitor.checks.answers import UnwellError
 from holistic_asgi_monitor.checks.loops import Threaded
 from holistic_asgi_monitor.checks.network import failing, hideable, joined
 from holistic_asgi_monitor.checks.per_loop import PerLoop
-from holistic_asgi_monitor.checks.probe import Probe, seconds_left
+from holistic_asgi_monitor.checks.probe import Probe, UnansweredError, seconds_left
 from holistic_asgi_monitor.model import CheckResult, ConfigurationError, Status
 from holistic_asgi_monitor.redaction import passwords
 from holistic_asgi_monitor.settings import Settings
@@ -89,20 +89,18 @@ class HTTP(Probe):
     async def unjudged(self) -> CheckResult:
         """Ask once; `UnwellError` for a bad answer, and for none."""
         visit = self._visits.here()
-        limit = seconds_left() if self.timeout is None else self.timeout
         async with visit.lock:
             await self._free(visit.exchange)
-            return await self._asked(visit, limit)
+            return await self._asked(visit)
 
-    async def _asked(self, visit: _Visit, limit: float) -> CheckResult:
-        """Ask within what is left of `limit`, in seconds."""
+    async def _asked(self, visit: _Visit) -> CheckResult:
         seconds = seconds_left()
         margin = min(MARGIN_SECONDS, MARGIN_SHARE * seconds)
         exchange = visit.exchange = _Exchange(self._target, seconds - margin)
         try:
             await Threaded(exchange.run, f"check {self.name}")()
         except (OSError, http.client.HTTPException) as error:
-            raise self._unwell(exchange, error, limit) from error
+            raise self._unwell(exchange, error) from error
         except RuntimeError as error:
             exchange.ended = True
             raise UnwellError("this process cannot start another thread") from error
@@ -126,9 +124,7 @@ class HTTP(Probe):
     def unanswered(self, seconds: float) -> UnwellError:
         """What to say when there was no answer, or no end to it, within `seconds`."""
         visit = self._visits.known()
-        return self._silence(None if visit is None else visit.exchange, seconds)
-
-    def _silence(self, exchange: _Exchange | None, seconds: float) -> UnwellError:
+        exchange = None if visit is None else visit.exchange
         status = None if exchange is None else exchange.status
         what = "gave no answer" if status is None else f"answered {status}, but did not end"
         sentence = f"{self._target.where} {what} within {seconds:g} s"
@@ -141,10 +137,10 @@ class HTTP(Probe):
         return CheckResult(Status.HEALTHY, sentence, exchange.details, exchange.milliseconds)
 
     def _unwell(
-        self, exchange: _Exchange, error: OSError | http.client.HTTPException, seconds: float
-    ) -> UnwellError:
+        self, exchange: _Exchange, error: OSError | http.client.HTTPException
+    ) -> UnwellError | UnansweredError:
         if isinstance(error, TimeoutError) and error.errno is None:
-            return self._silence(exchange, round(seconds, 2))
+            return UnansweredError()
         predicate = failing(error) or "cannot be reached"
         if isinstance(error, http.client.IncompleteRead):
             predicate = f"answered {exchange.status}, but cut its answer off"

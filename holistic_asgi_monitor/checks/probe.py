@@ -16,7 +16,7 @@ from holistic_asgi_monitor.model import CheckResult, Status
 from holistic_asgi_monitor.redaction import Redaction
 from holistic_asgi_monitor.settings import Settings
 
-__all__ = ("Probe", "seconds_left")
+__all__ = ("Probe", "UnansweredError", "seconds_left")
 
 TIMEOUT_SECONDS = 4.0
 
@@ -25,6 +25,10 @@ def seconds_left() -> float:
     """How many seconds the caller of a check gives it; 4 where there is no limit."""
     left = anyio.current_effective_deadline() - anyio.current_time()
     return left if math.isfinite(left) else TIMEOUT_SECONDS
+
+
+class UnansweredError(Exception):
+    """A check's time ran out, by its own clock; its caller, who knows the limit, says so."""
 
 
 class Probe(Options, ABC):
@@ -39,7 +43,7 @@ class Probe(Options, ABC):
 
     @abstractmethod
     async def unjudged(self) -> CheckResult:
-        """Probe once; raises `UnwellError` for what is wrong.
+        """Probe once; raises `UnwellError` for what is wrong, `UnansweredError` for no answer.
 
         May be cancelled at any await and must then leave nothing behind: no task, thread or
         connection.
@@ -71,9 +75,11 @@ class Probe(Options, ABC):
             answer = replace(answer, response_time_ms=round(elapsed, 3))
         return answer
 
-    async def _judged(self, answers: Answers) -> CheckResult:
+    async def _judged(self, answers: Answers) -> CheckResult | None:
         try:
             return answers.returned(await self.unjudged(), required=self.required)
+        except UnansweredError:
+            return None
         except Exception as error:
             # Protects the caller: whatever a driver throws is a result.
             return answers.raised(error, required=self.required)

@@ -14,7 +14,7 @@ from holistic_asgi_monitor.checks.answers import Answers, Unjudged, UnwellError,
 from holistic_asgi_monitor.checks.lag import LoopLag
 from holistic_asgi_monitor.checks.loops import StillRunningError, running_loop, spawn
 from holistic_asgi_monitor.checks.options import Options, validate
-from holistic_asgi_monitor.checks.probe import Probe
+from holistic_asgi_monitor.checks.probe import Probe, UnansweredError
 from holistic_asgi_monitor.failures import described
 from holistic_asgi_monitor.model import Check, CheckResult, ConfigurationError, Status
 from holistic_asgi_monitor.redaction import Redaction
@@ -339,6 +339,8 @@ class _Run:
             returned = await self._call()
         except StillRunningError as running:
             return answers.hanging(running.since, required=required)
+        except UnansweredError:
+            return self._unanswered()
         except BaseException as error:
             # Protects the app from whatever a check throws, be it SystemExit or the signal of a
             # cancellation that nobody asked for.
@@ -375,6 +377,9 @@ class _Run:
         if self._stalled():
             sentence = f"no answer within {self._timeout:g} s, but the event loop stood still"
             return self._timed(CheckResult(Status.UNKNOWN, sentence))
+        return self._unanswered()
+
+    def _unanswered(self) -> CheckResult:
         check = self._seat.check
         silence = (
             check.unanswered(self._timeout)
