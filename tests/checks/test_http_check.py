@@ -25,7 +25,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from holistic_asgi_monitor._version import __version__
-from holistic_asgi_monitor.checks.answers import UnwellError
 from holistic_asgi_monitor.checks.http import HTTP
 from holistic_asgi_monitor.checks.probe import UnansweredError
 from holistic_asgi_monitor.checks.runner import Runner
