@@ -203,8 +203,9 @@ class _Wire:
     async def drop(self) -> None:
         """Close the connection at once: no farewell, and no waiting for one."""
         transport, self._transport = self._transport, None
-        # The event loop that it belongs to may be closed.
-        with suppress(RuntimeError):
+        # The event loop that it belongs to may be closed; and one that was closed with something
+        # left to send, and has sent it, has forgotten its loop.
+        with suppress(AttributeError, RuntimeError):
             if transport is not None:
                 transport.abort()
         with suppress(RuntimeError):

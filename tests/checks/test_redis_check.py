@@ -25,6 +25,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ConstantBackoff, NoBackoff
 
 from holistic_asgi_monitor.checks.redis import Redis as Check
+from holistic_asgi_monitor.checks.redis_access import _Wire
 from holistic_asgi_monitor.checks.runner import Runner
 from holistic_asgi_monitor.model import (
     CheckResult,
@@ -645,3 +646,24 @@ async def test_a_cluster(redis: Redis) -> None:
     result = await Check(cluster, timeout=0.5)()
     assert result.status is Status.DEGRADED
     await cluster.aclose()
+
+
+async def test_a_connection_that_ended_with_something_left_to_send_can_be_dropped() -> None:
+    """Python's transport has no event loop any longer, and fails where it is asked to abort."""
+    near, far = socket.socketpair()
+    for end in (near, far):
+        end.setblocking(False)
+    _, writer = await asyncio.open_connection(sock=near)
+    rest = 3_000_000
+    writer.write(bytes(rest))
+    writer.close()
+    while rest:
+        rest -= len(await asyncio.get_running_loop().sock_recv(far, rest))
+    await writer.wait_closed()
+    far.close()
+
+    wire = _Wire(clients.Connection(), None)
+    wire._transport = writer.transport
+    await wire.drop()
+
+    assert wire._transport is None

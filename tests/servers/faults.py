@@ -40,7 +40,9 @@ class Link:
             peer = writer.get_extra_info("socket")
             with contextlib.suppress(OSError):
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_FAREWELL)
-            writer.transport.abort()
+            # Python's transports forget their loop once they have sent the rest and are closed.
+            with contextlib.suppress(AttributeError):
+                writer.transport.abort()
 
 
 class Proxy:
