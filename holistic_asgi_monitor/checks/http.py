@@ -87,7 +87,7 @@ class HTTP(Probe):
         return same
 
     async def unjudged(self) -> CheckResult:
-        """Ask once; `UnwellError` for a bad answer, and for none."""
+        """Ask once; `UnwellError` for a bad answer, `UnansweredError` for none in time."""
         visit = self._visits.here()
         async with visit.lock:
             await self._free(visit.exchange)
